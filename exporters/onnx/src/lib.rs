@@ -1,0 +1,1 @@
+//! Turns graphs into checked ONNX files and bundles

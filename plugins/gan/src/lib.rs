@@ -1,0 +1,1 @@
+//! Generative adversarial network: DCGAN for small images

@@ -1,0 +1,1 @@
+//! Run directories: settings, checkpoints, metrics, and the training call that fills them.

@@ -1,0 +1,112 @@
+//! Data sets as a plugin sees them: whole, borrowed, undecoded no further than bytes or floats.
+
+use serde::{Deserialize, Serialize};
+
+/// How images become binary before a Bernoulli likelihood sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binarization {
+    /// Grey values in [0, 1] as they are.
+    #[default]
+    None,
+    /// 1 where the grey value is at least 0.5.
+    Threshold,
+    /// Each pixel drawn with its grey value as probability, anew each epoch in training, and once per image index in
+    /// evaluation (Salakhutdinov & Murray, 2008).
+    Dynamic,
+    /// The data are binary already (Larochelle & Murray, 2011).
+    Static,
+}
+
+impl Binarization {
+    /// All of them, with the names that settings use.
+    pub const ALL: [(&str, Self); 4] = [
+        ("none", Self::None),
+        ("threshold", Self::Threshold),
+        ("dynamic", Self::Dynamic),
+        ("static", Self::Static),
+    ];
+
+    /// The name that settings use.
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, value)| *value == self)
+            .map_or("none", |(name, _)| name)
+    }
+}
+
+/// What is known of a data set before a pixel is read; saved with every run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataSpec {
+    /// `fashion-small`, or the last part of the path.
+    pub name: String,
+    /// Channels, height, width.
+    pub image: [usize; 3],
+    /// Names of the classes, empty where images are unlabelled.
+    pub classes: Vec<String>,
+    /// How to binarise.
+    pub binarization: Binarization,
+    /// SHA-256 over the decoded images and labels of every split, hex.
+    pub sha256: String,
+    /// The licence, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+}
+
+impl DataSpec {
+    /// Values in an image: C x H x W.
+    pub fn pixels(&self) -> usize {
+        self.image.iter().product()
+    }
+}
+
+/// Borrowed elements.
+#[derive(Clone, Copy, Debug)]
+pub enum Elements<'a> {
+    /// Grey values 0 to 255.
+    U8(&'a [u8]),
+    /// Grey values in [0, 1].
+    F32(&'a [f32]),
+}
+
+/// Borrowed images `[N,C,H,W]`, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Number of images.
+    pub count: usize,
+    /// `count` times C x H x W values.
+    pub elements: Elements<'a>,
+}
+
+/// One split.
+#[derive(Clone, Copy, Debug)]
+pub struct Split<'a> {
+    /// The images.
+    pub images: View<'a>,
+    /// A class index for each image.
+    pub labels: Option<&'a [i64]>,
+}
+
+/// A data set, whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Dataset<'a> {
+    /// What it is.
+    pub spec: &'a DataSpec,
+    /// For training.
+    pub train: Split<'a>,
+    /// Held out of training, for choosing the best checkpoint.
+    pub valid: Option<Split<'a>>,
+}
+
+impl Split<'_> {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.count
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,230 @@
+//! Requests, replies and events. All but the tensors serialise to JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::{DataSpec, Metrics, Port, Tensors};
+
+/// The places of the field's taxonomy that `density` may name.
+pub const DENSITY_FAMILIES: [&str; 4] = ["tractable", "approximate", "implicit", "none"];
+
+/// Where a model was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paper {
+    /// Title.
+    pub title: String,
+    /// Family names.
+    pub authors: String,
+    /// Year of publication.
+    pub year: u32,
+    /// Where to read it.
+    pub url: String,
+}
+
+/// What a plugin says of a model before anything is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The name that commands use: `vae`.
+    pub name: String,
+    /// One line for people.
+    pub summary: String,
+    /// `latent variable`, `autoregressive`, `adversarial`, ...
+    pub family: String,
+    /// Whether p(x) is `tractable`, `approximate` or `implicit`, or the model has `none`.
+    pub density: String,
+    /// Where it was published.
+    pub paper: Paper,
+    /// The model's version; weights of another one may not fit.
+    pub version: String,
+    /// Graphs it exports: the name, and what it computes in one line.
+    pub graphs: BTreeMap<String, String>,
+    /// The metric that decides which checkpoint is best, and whether a larger one is better.
+    pub best_metric: Option<(String, bool)>,
+    /// JSON schema of the model's settings.
+    pub model_schema: Json,
+    /// JSON schema of the trainer's settings (`train.`).
+    pub train_schema: Json,
+    /// Recommended settings: tables `model`, `data` and `train`.
+    pub defaults: Json,
+}
+
+/// A graph's signature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GraphInfo {
+    /// Its name in the vocabulary: `encode`, `decode`, `sample`, ...
+    pub name: String,
+    /// What it computes, in one line.
+    pub doc: String,
+    /// What it reads.
+    pub inputs: Vec<Port>,
+    /// What it gives.
+    pub outputs: Vec<Port>,
+}
+
+/// Asks for a training.
+#[derive(Clone, Debug, Default)]
+pub struct TrainRequest {
+    /// The model's settings, complete.
+    pub model: Json,
+    /// The trainer's settings, complete.
+    pub train: Json,
+    /// The one seed from which every random number follows.
+    pub seed: u64,
+    /// CPU threads; results do not depend on it.
+    pub threads: usize,
+    /// `cpu`, `cuda:0`, `metal`.
+    pub device: String,
+    /// Continue from here.
+    pub resume: Option<Checkpoint>,
+    /// Start from these weights instead of random ones; ignored where `resume` is given.
+    pub init_from: Option<Tensors>,
+}
+
+/// Everything needed to continue a training bit for bit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// Steps done.
+    pub step: u64,
+    /// Raw weights and buffers, by parameter path.
+    pub model: Tensors,
+    /// Exponential moving averages, where the trainer keeps them.
+    pub ema: Option<Tensors>,
+    /// Moments of the optimisers, by `<phase>.<m|v>.<parameter path>`.
+    pub optimizer: Tensors,
+    /// Counters and the settings that they belong to.
+    pub state: StateRecord,
+}
+
+/// The part of a checkpoint that is not tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StateRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Images seen.
+    pub images: u64,
+    /// The run's seed.
+    pub seed: u64,
+    /// The model's name and version.
+    pub model: (String, String),
+    /// The model's settings: weights fit no other.
+    pub config: Json,
+    /// Updates done by each phase's optimiser.
+    pub updates: BTreeMap<String, u64>,
+    /// Metrics on held-out data, where they were measured at this step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: Metrics,
+}
+
+/// One named term of a phase's objective.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossTerm {
+    /// `phase/term`, or the term alone where there is one phase.
+    pub name: String,
+    /// Its mean over the batch.
+    pub value: f64,
+}
+
+/// What a training reports while it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Before the first step.
+    Started {
+        /// The step it continues from; 0 for a fresh run.
+        step: u64,
+        /// The step it will stop at, where that is known.
+        steps: Option<u64>,
+        /// Steps in one pass over the data.
+        steps_per_epoch: u64,
+        /// Trainable values.
+        parameters: u64,
+    },
+    /// After every step.
+    Step {
+        /// Steps done.
+        step: u64,
+        /// Passes over the data done, with the fraction.
+        epoch: f64,
+        /// Terms in the objective's order.
+        losses: Vec<LossTerm>,
+        /// Learning rate of the step.
+        learning_rate: f64,
+        /// L2 norm of the gradients before clipping, largest over the phases.
+        gradient_norm: f64,
+        /// Images a second over the last steps.
+        images_per_s: f64,
+    },
+    /// Metrics on the held-out split.
+    Metrics {
+        /// Steps done.
+        step: u64,
+        /// Values by name.
+        metrics: Metrics,
+    },
+    /// Something a person should know.
+    Note {
+        /// The text.
+        message: String,
+    },
+}
+
+/// The host's answer to an [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// Go on.
+    Continue,
+    /// Save a checkpoint and stop after this step.
+    Cancelled,
+}
+
+/// Why a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// All steps are done.
+    Finished,
+    /// The host cancelled.
+    Cancelled,
+    /// The time set by `train.max_seconds` is over.
+    TimeLimit,
+}
+
+/// How a training ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainReport {
+    /// Why.
+    pub reason: StopReason,
+    /// Steps done in all.
+    pub step: u64,
+    /// Seconds of this call.
+    pub seconds: f64,
+}
+
+/// Asks for a session over trained weights.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    /// The model's settings.
+    pub model: Json,
+    /// What it was trained on.
+    pub data: DataSpec,
+    /// Weights and buffers by parameter path.
+    pub weights: Tensors,
+    /// CPU threads.
+    pub threads: usize,
+    /// `cpu`, `cuda:0`, `metal`.
+    pub device: String,
+}
+
+/// Asks for metrics over a split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluateRequest {
+    /// Seeds every draw: binarisation by image index, latent samples.
+    pub seed: u64,
+    /// Images at a time.
+    pub batch: usize,
+    /// Importance samples per image, for models that estimate log p(x) with them; 0 leaves that metric out.
+    pub importance_samples: usize,
+}
