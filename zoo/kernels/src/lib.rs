@@ -1,1 +1,21 @@
 //! CPU kernels on slices: convolutions, matrix products, fused element-wise operations
+//!
+//! Plain functions on contiguous `f32` slices; images are `[batch, channel, row, column]`. Work is spread
+//! over rayon's current pool and cut up by the shapes alone, so that results are the same bits for every
+//! number of threads. The instruction set is chosen at run time ([`Simd::detect`]).
+
+mod conv;
+mod error;
+mod matmul;
+mod reduce;
+mod scratch;
+mod simd;
+
+pub use conv::{
+    Conv2dShape, ConvTranspose2dShape, conv_transpose2d, conv_transpose2d_input_grad,
+    conv_transpose2d_weight_grad, conv2d, conv2d_input_grad, conv2d_weight_grad,
+};
+pub use error::KernelError;
+pub use matmul::{MatmulShape, matmul};
+pub use reduce::{bias_grad, squared_norm};
+pub use simd::Simd;

@@ -1,0 +1,177 @@
+//! The weight gradient: for every tap, the product of the inputs it met with the output gradients.
+
+use super::plane::Planes;
+use super::shape::Geometry;
+use super::tile::{self, Tile};
+use crate::scratch;
+use crate::simd::Simd;
+use rayon::prelude::*;
+
+/// Positions of several small images are summed in one pass, so that sums are loaded and stored rarely.
+const POSITIONS: usize = 192;
+
+/// Sums `grad_w [groups * out, in, kh, kw]` over the batch.
+///
+/// The batch is cut into chunks whose number depends on the shape alone; their sums are added in order,
+/// so that the bits do not depend on the number of threads.
+pub(crate) fn weight_grad(simd: Simd, g: &Geometry, x: &[f32], grad: &[f32], grad_w: &mut [f32]) {
+    let planes = Planes::input(g);
+    let lanes = g.out_group.next_multiple_of(simd.width());
+    let len = g.groups * g.in_group * g.taps() * lanes;
+    let most = ((1 << 20) / len).clamp(2, 16);
+    let per_chunk = g.batch.div_ceil(most).max(1);
+    let chunks = g.batch.div_ceil(per_chunk);
+    if chunks == 0 {
+        grad_w.fill(0.0);
+        return;
+    }
+    scratch::with(chunks * len, |sums| {
+        sums.par_chunks_mut(len).enumerate().for_each(|(i, sums)| {
+            let images = i * per_chunk..g.batch.min((i + 1) * per_chunk);
+            chunk(simd, g, &planes, images, x, grad, sums);
+        });
+        let sums = &*sums;
+        let rows = g.in_group * g.taps();
+        grad_w
+            .par_chunks_mut(rows)
+            .enumerate()
+            .for_each(|(channel, to)| {
+                let (group, o) = (channel / g.out_group, channel % g.out_group);
+                // Sums are stored by blocks of channels, [tap][lane] in each.
+                let widest = tile::max_vectors(simd) * simd.width();
+                let first = o / widest * widest;
+                let width = (lanes - first).min(widest);
+                let start = (group * lanes + first) * rows + o - first;
+                for (k, to) in to.iter_mut().enumerate() {
+                    let mut sum = 0.0;
+                    for chunk in sums.chunks_exact(len) {
+                        sum += chunk[start + k * width];
+                    }
+                    *to = sum;
+                }
+            });
+    });
+}
+
+/// Sums the images of one chunk into `sums [group][block of channels][tap][lane]`.
+fn chunk(
+    simd: Simd,
+    g: &Geometry,
+    planes: &Planes,
+    images: std::ops::Range<usize>,
+    x: &[f32],
+    grad: &[f32],
+    sums: &mut [f32],
+) {
+    let (positions, taps) = (g.out_plane(), g.in_group * g.taps());
+    let at_once = (POSITIONS / positions).clamp(1, images.len());
+    let widest = tile::max_vectors(simd) * simd.width();
+    let lanes = g.out_group.next_multiple_of(simd.width());
+    let mut row_step = Vec::with_capacity(at_once * positions);
+    for image in 0..at_once {
+        for y in 0..g.out[0] {
+            let row = image * planes.len() + y * planes.cols;
+            row_step.extend(row..row + g.out[1]);
+        }
+    }
+    let mut tap_at = Vec::with_capacity(taps);
+    for c in 0..g.in_group {
+        for ky in 0..g.kernel[0] {
+            for kx in 0..g.kernel[1] {
+                let tap = planes.tap([ky * g.dilation[0], kx * g.dilation[1]]);
+                tap_at.push(c * planes.channel_len() + tap);
+            }
+        }
+    }
+    let (x_group, y_group) = (g.in_group * g.input_plane(), g.out_group * positions);
+    let first_image = images.start;
+    scratch::with(at_once * planes.len(), |buffer| {
+        scratch::with(at_once * positions * widest, |turned| {
+            for group in 0..g.groups {
+                let sums = &mut sums[group * lanes * taps..][..lanes * taps];
+                for start in images.clone().step_by(at_once) {
+                    let count = at_once.min(images.end - start);
+                    for i in 0..count {
+                        let from = ((start + i) * g.groups + group) * x_group;
+                        planes.fill(
+                            simd,
+                            &x[from..from + x_group],
+                            &mut buffer[i * planes.len()..],
+                        );
+                    }
+                    let starts: Vec<*const f32> =
+                        tap_at.iter().map(|&at| buffer[at..].as_ptr()).collect();
+                    for first in (0..g.out_group).step_by(widest) {
+                        let channels = (g.out_group - first).min(widest);
+                        let width = channels.next_multiple_of(simd.width());
+                        for i in 0..count {
+                            let from = ((start + i) * g.groups + group) * y_group;
+                            turn(
+                                &grad[from + first * positions..][..channels * positions],
+                                positions,
+                                width,
+                                &mut turned[i * positions * width..][..positions * width],
+                            );
+                        }
+                        add_products(
+                            simd,
+                            &starts,
+                            &row_step[..count * positions],
+                            turned,
+                            width,
+                            &mut sums[first * taps..][..taps * width],
+                            start > first_image,
+                        );
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// `sums[tap][lane] (+)= Σ_s starts[tap][row_step[s]] * turned[s][lane]`.
+fn add_products(
+    simd: Simd,
+    starts: &[*const f32],
+    row_step: &[usize],
+    turned: &[f32],
+    width: usize,
+    sums: &mut [f32],
+    accumulate: bool,
+) {
+    let vectors = width / simd.width();
+    let steps = row_step.len();
+    assert!(turned.len() >= steps * width && sums.len() == starts.len() * width);
+    let vector_step: Vec<usize> = (0..steps).map(|s| s * width).collect();
+    let rows = tile::max_rows(simd, vectors);
+    for (starts, sums) in starts.chunks(rows).zip(sums.chunks_mut(rows * width)) {
+        let tile = Tile {
+            rows: starts,
+            row_step,
+            vector: turned.as_ptr(),
+            vector_step: &vector_step,
+            sums: sums.as_mut_ptr(),
+            stride: width,
+            accumulate,
+        };
+        // SAFETY: `simd` was detected. A tap's start plus a position is inside its image's planes by
+        // their construction; the asserts bound the vectors and the sums.
+        unsafe { tile::run(simd, vectors, &tile) };
+    }
+}
+
+/// Turns `grad [channel][position]` into `turned [position][lane]`, zero in the lanes without a channel.
+fn turn(grad: &[f32], positions: usize, width: usize, turned: &mut [f32]) {
+    for first in (0..positions).step_by(16) {
+        let n = (positions - first).min(16);
+        let turned = &mut turned[first * width..][..n * width];
+        for (j, grad) in grad.chunks_exact(positions).enumerate() {
+            for (to, from) in turned.chunks_exact_mut(width).zip(&grad[first..first + n]) {
+                to[j] = *from;
+            }
+        }
+        for to in turned.chunks_exact_mut(width) {
+            to[grad.len() / positions..].fill(0.0);
+        }
+    }
+}
