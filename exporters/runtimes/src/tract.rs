@@ -1,0 +1,195 @@
+//! tract: pure Rust, always there, computes on one CPU thread.
+
+use std::sync::Arc;
+
+use tract_onnx::{
+    prelude::{
+        DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
+        TValue, TVec, Tensor, TractResult, TypedRunnableModel,
+    },
+    tract_core::ops::unimpl::UnimplementedOp,
+};
+use zoo_sdk::{Array, Data, Port, Tensors};
+
+use crate::{
+    Device, Error, LoadOptions, Loaded, Result, Runtime,
+    convert::{bools, half_bits, halves},
+    model::Model,
+    session::{self, Engine},
+};
+
+/// Plans kept for as many sets of input shapes; a plan holds its own packed weights.
+const PLANS: usize = 8;
+
+pub(crate) struct Tract;
+
+impl Runtime for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn version(&self) -> String {
+        // tract does not tell; Cargo.lock holds the exact one.
+        "0.23".into()
+    }
+
+    fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Loaded>> {
+        if options.device != Device::Cpu {
+            return Err(Error::Device {
+                runtime: "tract",
+                device: options.device,
+                reason: "it computes on the CPU only; ort knows other devices".into(),
+            });
+        }
+        session::load("tract", model, TractEngine::new)
+    }
+}
+
+type Plan = Arc<TypedRunnableModel>;
+
+struct TractEngine {
+    model: InferenceModel,
+    /// Input ports, in the model's order.
+    inputs: Vec<String>,
+    /// The most recently used last.
+    plans: Vec<(Vec<Vec<usize>>, Plan)>,
+    /// For models that tract can only prepare with their symbols left open.
+    symbolic: Option<Plan>,
+}
+
+impl TractEngine {
+    fn new(file: &Model) -> Result<Self, String> {
+        let model = tract_onnx::onnx()
+            .model_for_proto_model(&file.proto)
+            .map_err(text)?;
+        if let Some(node) = model.nodes.iter().find(|n| n.op_is::<UnimplementedOp>()) {
+            let op = file.operator(&node.name).unwrap_or_default();
+            return Err(format!("in node {:?}: it has no operator {op}", node.name));
+        }
+        let inputs: Vec<String> = model
+            .inputs
+            .iter()
+            .map(|outlet| model.nodes[outlet.node].name.clone())
+            .collect();
+        if !inputs.iter().eq(file.inputs.iter().map(|port| &port.name)) {
+            return Err(format!("it takes the inputs to be {inputs:?}"));
+        }
+        Ok(Self {
+            model,
+            inputs,
+            plans: Vec::new(),
+            symbolic: None,
+        })
+    }
+
+    /// A plan for exactly these inputs: with known sizes tract chooses better kernels than with a symbolic batch.
+    fn plan(&mut self, arrays: &[&Array]) -> Result<Plan, String> {
+        let shapes: Vec<Vec<usize>> = arrays.iter().map(|a| a.shape().to_vec()).collect();
+        if let Some(at) = self.plans.iter().position(|(known, _)| *known == shapes) {
+            self.plans[at..].rotate_left(1);
+        } else if let Some(plan) = &self.symbolic {
+            return Ok(plan.clone());
+        } else {
+            match self.fixed_plan(arrays) {
+                Ok(plan) => {
+                    if self.plans.len() == PLANS {
+                        self.plans.remove(0);
+                    }
+                    self.plans.push((shapes, plan));
+                }
+                // A loop body that declares N cannot be fixed from outside.
+                Err(error) => {
+                    let plan = self.model.clone().into_optimized();
+                    let plan = plan.and_then(|model| model.into_runnable());
+                    let plan = plan.map_err(|_| text(error))?;
+                    return Ok(self.symbolic.insert(plan).clone());
+                }
+            }
+        }
+        let (_, plan) = self.plans.last().ok_or("no plan")?;
+        Ok(plan.clone())
+    }
+
+    fn fixed_plan(&self, arrays: &[&Array]) -> TractResult<Plan> {
+        let mut model = self.model.clone();
+        for (i, array) in arrays.iter().enumerate() {
+            let fact = InferenceFact::dt_shape(datum_type(array.data()), array.shape());
+            model.set_input_fact(i, fact)?;
+        }
+        model.into_optimized()?.into_runnable()
+    }
+}
+
+impl Engine for TractEngine {
+    fn run(&mut self, ports: &[Port], inputs: &Tensors) -> Result<Vec<Array>, String> {
+        let arrays: Vec<&Array> = self
+            .inputs
+            .iter()
+            .filter_map(|name| inputs.get(name))
+            .collect();
+        let plan = self.plan(&arrays)?;
+        let values = arrays.iter().map(|array| Ok(to_tract(array)?.into()));
+        let values: TVec<TValue> = values.collect::<TractResult<_>>().map_err(text)?;
+        let outputs = plan.run(values).map_err(text)?;
+        let named = outputs.iter().zip(ports);
+        named
+            .map(|(tensor, port)| {
+                from_tract(tensor).map_err(|error| format!("output {:?}: {error}", port.name))
+            })
+            .collect()
+    }
+}
+
+/// An error with its causes: they name the node.
+fn text(error: tract_onnx::prelude::TractError) -> String {
+    format!("{error:#}")
+}
+
+fn datum_type(data: &Data) -> DatumType {
+    match data {
+        Data::F32(_) => DatumType::F32,
+        Data::F64(_) => DatumType::F64,
+        Data::F16(_) => DatumType::F16,
+        Data::I64(_) => DatumType::I64,
+        Data::I32(_) => DatumType::I32,
+        Data::U8(_) => DatumType::U8,
+        Data::Bool(_) => DatumType::Bool,
+    }
+}
+
+fn to_tract(array: &Array) -> TractResult<Tensor> {
+    let shape = array.shape();
+    match array.data() {
+        Data::F32(v) => Tensor::from_shape(shape, v),
+        Data::F64(v) => Tensor::from_shape(shape, v),
+        Data::F16(v) => Tensor::from_shape(shape, &halves(v)),
+        Data::I64(v) => Tensor::from_shape(shape, v),
+        Data::I32(v) => Tensor::from_shape(shape, v),
+        Data::U8(v) => Tensor::from_shape(shape, v),
+        Data::Bool(v) => Tensor::from_shape(shape, &bools(v)),
+    }
+}
+
+fn from_tract(tensor: &Tensor) -> Result<Array, String> {
+    macro_rules! read {
+        ($tensor:expr, $ty:ty) => {
+            $tensor.to_plain_array_view::<$ty>().map_err(text)?.iter()
+        };
+    }
+    let data = match tensor.datum_type() {
+        DatumType::F32 => Data::F32(read!(tensor, f32).copied().collect()),
+        DatumType::F64 => Data::F64(read!(tensor, f64).copied().collect()),
+        DatumType::F16 => Data::F16(half_bits(read!(tensor, half::f16))),
+        DatumType::I64 => Data::I64(read!(tensor, i64).copied().collect()),
+        DatumType::I32 => Data::I32(read!(tensor, i32).copied().collect()),
+        DatumType::U8 => Data::U8(read!(tensor, u8).copied().collect()),
+        DatumType::Bool => Data::Bool(read!(tensor, bool).map(|&b| b.into()).collect()),
+        // tract's own type for computed sizes.
+        DatumType::TDim => {
+            let numbers = tensor.cast_to::<i64>().map_err(text)?;
+            Data::I64(read!(numbers, i64).copied().collect())
+        }
+        other => return Err(format!("is of {other:?}, which is not supported")),
+    };
+    Array::new(tensor.shape(), data).map_err(|error| error.to_string())
+}
