@@ -1,1 +1,26 @@
-//! Turns graphs into checked ONNX files and bundles
+//! Turns graphs into checked ONNX files and bundles.
+//!
+//! [`export`] takes a recorded [`Graph`](zoo_graph::Graph) to files: [`optimize`] folds what is constant, [`lower`] writes
+//! every operator in the form that the target computes, [`encode`] makes the bytes, [`check`] holds them against
+//! everything that can be known without running them. [`bundle`] keeps the files of a model together.
+//!
+//! The crate knows no model and runs nothing.
+
+mod check;
+mod decode;
+mod encode;
+mod error;
+mod eval;
+mod lower;
+mod ops;
+mod proto;
+mod scope;
+mod shape;
+mod tensor;
+
+pub use check::{Summary, check, check_foreign};
+pub use decode::{Model, decode};
+pub use encode::{IR_VERSION, OPSET, encode};
+pub use error::{Error, Result};
+pub use lower::{Target, lower};
+pub use tensor::{tensor_from_pb, tensor_to_pb};
