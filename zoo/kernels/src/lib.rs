@@ -4,18 +4,27 @@
 //! over rayon's current pool and cut up by the shapes alone, so that results are the same bits for every
 //! number of threads. The instruction set is chosen at run time ([`Simd::detect`]).
 
+mod activation;
 mod conv;
 mod error;
+mod loss;
+pub mod math;
 mod matmul;
+mod norm;
+mod optim;
 mod reduce;
 mod scratch;
 mod simd;
 
+pub use activation::{Activation, activation, activation_grad, gated_tanh, gated_tanh_grad};
 pub use conv::{
     Conv2dShape, ConvTranspose2dShape, conv_transpose2d, conv_transpose2d_input_grad,
     conv_transpose2d_weight_grad, conv2d, conv2d_input_grad, conv2d_weight_grad,
 };
 pub use error::KernelError;
+pub use loss::{bce_with_logits, bce_with_logits_grad};
 pub use matmul::{MatmulShape, matmul};
+pub use norm::{BatchNormGrads, NormShape, batch_norm, batch_norm_grad, batch_statistics};
+pub use optim::{AdamStep, adam};
 pub use reduce::{bias_grad, squared_norm};
 pub use simd::Simd;
