@@ -15,6 +15,7 @@ mod optim;
 mod reduce;
 mod scratch;
 mod simd;
+mod transpose;
 
 pub use activation::{Activation, activation, activation_grad, gated_tanh, gated_tanh_grad};
 pub use conv::{

@@ -7,6 +7,7 @@
 use super::tile::{self, Tile};
 use crate::scratch;
 use crate::simd::Simd;
+use crate::transpose::transpose;
 
 /// Steps whose weights stay in the first-level cache while all positions pass by.
 const STEPS: usize = 64;
@@ -60,9 +61,9 @@ impl Windows {
         let fill = |n: usize| n as f64 / n.next_multiple_of(width).max(1) as f64;
         let used = self.rows * self.cols;
         let by_position = fill(self.span()) * used as f64 / self.span().max(1) as f64;
-        // Few steps cannot pay for turning the sums into planes.
-        let along_channels =
-            channels >= 8 && self.steps.len() >= 48 && fill(channels) >= by_position * 0.9;
+        // Turning the sums into planes costs about as much as 24 steps more than copying rows.
+        let steps = self.steps.len() as f64;
+        let along_channels = steps / fill(channels) + 24.0 < steps / by_position;
         let lanes = if along_channels {
             channels.next_multiple_of(width)
         } else {
@@ -164,12 +165,18 @@ impl Windows {
                 }
                 let bias = group.bias.map(|b| &b[first..first + channels]);
                 let to = &mut to[first * group.plane..(first + channels) * group.plane];
-                self.spread(&sums[..positions * lanes], lanes, bias, to, group.plane);
+                let sums = &sums[..positions * lanes];
+                if self.to_col == 1 && self.to_row == self.cols {
+                    let to = (&mut to[self.to..], group.plane);
+                    transpose(simd, [positions, channels], (sums, lanes), bias, to);
+                } else {
+                    self.spread(sums, lanes, bias, to, group.plane);
+                }
             }
         });
     }
 
-    /// Turns `sums [position][lane]` into planes.
+    /// Turns `sums [position][lane]` into planes whose rows or columns are apart.
     fn spread(
         &self,
         sums: &[f32],

@@ -5,6 +5,7 @@ use super::shape::Geometry;
 use super::tile::{self, Tile};
 use crate::scratch;
 use crate::simd::Simd;
+use crate::transpose::transpose;
 use rayon::prelude::*;
 
 /// Positions of several small images are summed in one pass, so that sums are loaded and stored rarely.
@@ -106,12 +107,12 @@ fn chunk(
                         let width = channels.next_multiple_of(simd.width());
                         for i in 0..count {
                             let from = ((start + i) * g.groups + group) * y_group;
-                            turn(
-                                &grad[from + first * positions..][..channels * positions],
-                                positions,
-                                width,
-                                &mut turned[i * positions * width..][..positions * width],
-                            );
+                            let to = &mut turned[i * positions * width..][..positions * width];
+                            for to in to.chunks_exact_mut(width) {
+                                to[channels..].fill(0.0);
+                            }
+                            let grad = (&grad[from + first * positions..], positions);
+                            transpose(simd, [channels, positions], grad, None, (to, width));
                         }
                         add_products(
                             simd,
@@ -157,21 +158,5 @@ fn add_products(
         // SAFETY: `simd` was detected. A tap's start plus a position is inside its image's planes by
         // their construction; the asserts bound the vectors and the sums.
         unsafe { tile::run(simd, vectors, &tile) };
-    }
-}
-
-/// Turns `grad [channel][position]` into `turned [position][lane]`, zero in the lanes without a channel.
-fn turn(grad: &[f32], positions: usize, width: usize, turned: &mut [f32]) {
-    for first in (0..positions).step_by(16) {
-        let n = (positions - first).min(16);
-        let turned = &mut turned[first * width..][..n * width];
-        for (j, grad) in grad.chunks_exact(positions).enumerate() {
-            for (to, from) in turned.chunks_exact_mut(width).zip(&grad[first..first + n]) {
-                to[j] = *from;
-            }
-        }
-        for to in turned.chunks_exact_mut(width) {
-            to[grad.len() / positions..].fill(0.0);
-        }
     }
 }
