@@ -24,6 +24,9 @@
 mod bench;
 #[cfg(feature = "candle-onnx")]
 mod candle;
+#[cfg(all(test, feature = "ort"))]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod convert;
 mod device;
 mod error;

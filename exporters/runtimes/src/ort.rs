@@ -381,6 +381,25 @@ fn from_ort(value: &DynValue) -> Result<Array, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common;
+
+    #[test]
+    fn nodes_on_the_cpu_are_refused_and_named() {
+        let Ok(ort) = Ort::find(&Search::default()) else {
+            assert!(std::env::var_os("ORT_DYLIB_PATH").is_none());
+            println!("skipped: no ONNX Runtime library");
+            return;
+        };
+        // A session without any provider stands for one whose provider takes no node.
+        let builder = ort.builder(&LoadOptions::default()).unwrap();
+        let model = common::bytes(&common::mlp());
+        let error = on_device(builder, &model, Device::Cuda(0)).unwrap_err();
+        assert!(
+            error.starts_with("on cuda:0, these nodes would run on the CPU: "),
+            "{error}"
+        );
+        assert!(error.contains("all of them"), "{error}");
+    }
 
     #[test]
     fn the_log_tells_where_nodes_went() {

@@ -14,6 +14,7 @@ use zoo_sdk::{Array, Data, Port, Tensors};
 use crate::{
     Device, Error, LoadOptions, Loaded, Result, Runtime,
     convert::{bools, half_bits, halves},
+    guard::guarded,
     model::Model,
     session::{self, Engine},
 };
@@ -90,19 +91,19 @@ impl TractEngine {
         } else if let Some(plan) = &self.symbolic {
             return Ok(plan.clone());
         } else {
-            match self.fixed_plan(arrays) {
+            let fixed = guarded(|| self.fixed_plan(arrays)).and_then(|plan| plan.map_err(text));
+            match fixed {
                 Ok(plan) => {
                     if self.plans.len() == PLANS {
                         self.plans.remove(0);
                     }
                     self.plans.push((shapes, plan));
                 }
-                // A loop body that declares N cannot be fixed from outside.
+                // The body of a Scan that declares N cannot be fixed from outside.
                 Err(error) => {
                     let plan = self.model.clone().into_optimized();
                     let plan = plan.and_then(|model| model.into_runnable());
-                    let plan = plan.map_err(|_| text(error))?;
-                    return Ok(self.symbolic.insert(plan).clone());
+                    return Ok(self.symbolic.insert(plan.map_err(|_| error)?).clone());
                 }
             }
         }
@@ -192,4 +193,20 @@ fn from_tract(tensor: &Tensor) -> Result<Array, String> {
         other => return Err(format!("is of {other:?}, which is not supported")),
     };
     Array::new(tensor.shape(), data).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
+        let lock = std::fs::read_to_string(lock).unwrap();
+        for (name, version) in [("tract-onnx", "0.23."), ("candle-onnx", "0.11.")] {
+            let entry = format!("name = \"{name}\"\nversion = \"{version}");
+            assert!(
+                lock.contains(&entry),
+                "{name} is no longer {version}x: change version()"
+            );
+        }
+    }
 }

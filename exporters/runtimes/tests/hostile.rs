@@ -1,9 +1,12 @@
 //! Broken files are errors, not panics. (A broken file can still make a library abort the process or compute for ever: the
 //! crate's documentation says so.)
 
+#[path = "common/available.rs"]
+mod available;
 mod common;
 
-use common::{F32, bytes, floats, ints, mlp, model, node, runtimes};
+use available::runtimes;
+use common::{F32, bytes, floats, ints, mlp, model, node};
 use tract_onnx::pb::{self, tensor_proto::DataType};
 use zoo_runtimes::{LoadOptions, Result, Runtime, example_inputs};
 use zoo_sdk::Tensors;

@@ -1,9 +1,12 @@
 //! What every runtime must do alike.
 
+#[path = "common/available.rs"]
+mod available;
 mod common;
 
-use common::{F32, bytes, floats, int, ints, mlp, model, node, runtimes};
-use tract_onnx::pb::tensor_proto::DataType;
+use available::runtimes;
+use common::{F32, bytes, floats, int, ints, mlp, model, node, value_info};
+use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_proto::DataType};
 use zoo_runtimes::{
     BenchOptions, Device, LoadOptions, RUNTIMES, Search, bench, example_inputs, find,
 };
@@ -189,6 +192,69 @@ fn symbols_scale_and_need_not_be_n() {
         let outputs = loaded.run(&inputs).unwrap();
         assert_eq!(outputs["y"], Array::f32([2, 6], x).unwrap());
         assert_eq!(outputs["z"].shape(), [1, 2, 3]);
+    }
+}
+
+/// Running sums over the first axis of x (3,N,2). The body declares N, which tract cannot take as fixed.
+#[test]
+fn scans_keep_their_symbols() {
+    let body = pb::GraphProto {
+        name: "body".into(),
+        input: vec![
+            value_info(("state", F32, &["N", "2"])),
+            value_info(("item", F32, &["N", "2"])),
+        ],
+        output: vec![
+            value_info(("next", F32, &["N", "2"])),
+            value_info(("out", F32, &["N", "2"])),
+        ],
+        node: vec![
+            node("Add", &["state", "item"], &["next"], vec![]),
+            node("Relu", &["next"], &["out"], vec![]),
+        ],
+        ..Default::default()
+    };
+    let body = pb::AttributeProto {
+        name: "body".into(),
+        r#type: AttributeType::Graph as i32,
+        g: Some(body),
+        ..Default::default()
+    };
+    let file = model(
+        &[("start", F32, &["N", "2"]), ("x", F32, &["3", "N", "2"])],
+        &[("end", F32, &["N", "2"]), ("y", F32, &["3", "N", "2"])],
+        vec![],
+        vec![node(
+            "Scan",
+            &["start", "x"],
+            &["end", "y"],
+            vec![body, int("num_scan_inputs", 1)],
+        )],
+    );
+    for runtime in runtimes().iter().filter(|r| r.name() != "candle-onnx") {
+        let mut loaded = runtime.load(&bytes(&file), &cpu()).unwrap();
+        for n in [1usize, 3, 2] {
+            let x: Vec<f32> = (0..6 * n).map(|i| i as f32 - 4.0).collect();
+            let mut inputs = one("start", Array::f32([n, 2], vec![1.0; 2 * n]).unwrap());
+            inputs.insert("x".into(), Array::f32([3, n, 2], x.clone()).unwrap());
+            let mut state = vec![1.0; 2 * n];
+            let mut y = Vec::new();
+            for item in x.chunks(2 * n) {
+                state.iter_mut().zip(item).for_each(|(s, i)| *s += i);
+                y.extend(state.iter().map(|s: &f32| s.max(0.0)));
+            }
+            let outputs = loaded.run(&inputs).unwrap();
+            assert!(
+                close(outputs["y"].as_f32().unwrap(), &y),
+                "{}",
+                runtime.name()
+            );
+            assert!(
+                close(outputs["end"].as_f32().unwrap(), &state),
+                "{}",
+                runtime.name()
+            );
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use tract_onnx::pb::{
     self, attribute_proto::AttributeType, tensor_proto::DataType,
     tensor_shape_proto::dimension::Value as DimValue, type_proto,
 };
-use zoo_runtimes::{Runtime, Search, found};
 
 /// A port: name, element type, dimensions as text.
 pub type PortText<'a> = (&'a str, DataType, &'a [&'a str]);
@@ -134,23 +133,4 @@ pub fn mlp() -> pb::ModelProto {
 
 pub fn bytes(model: &pb::ModelProto) -> Vec<u8> {
     model.encode_to_vec()
-}
-
-/// Every runtime that can be had. ONNX Runtime may only be missing where nobody promised it.
-pub fn runtimes() -> Vec<Box<dyn Runtime>> {
-    let found = found(&Search::default());
-    let usable = found
-        .into_iter()
-        .filter_map(|(name, runtime)| match runtime {
-            Ok(runtime) => Some(runtime),
-            Err(error) => {
-                assert!(
-                    name == "ort" && std::env::var_os("ORT_DYLIB_PATH").is_none(),
-                    "{name}: {error}"
-                );
-                println!("skipped {name}: {error}");
-                None
-            }
-        });
-    usable.collect()
 }
