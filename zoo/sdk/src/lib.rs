@@ -7,11 +7,13 @@
 //! Most authors do not implement these traits: they implement `zoo_nn::Model`, and `zoo_nn::ModelPlugin` does the rest.
 
 mod data;
+mod draw;
 mod message;
 mod plugin;
 mod rng;
 
 pub use data::{Binarization, DataSpec, Dataset, Elements, Split, View};
+pub use draw::draw_inputs;
 pub use message::{
     Checkpoint, Control, DENSITY_FAMILIES, Description, EvaluateRequest, Event, GraphInfo,
     LossTerm, OpenRequest, Paper, StateRecord, StopReason, TrainReport, TrainRequest,

@@ -163,6 +163,13 @@ pub enum Event {
         /// Values by name.
         metrics: Metrics,
     },
+    /// While metrics are being measured.
+    Evaluating {
+        /// Images done.
+        done: u64,
+        /// Images in all.
+        total: u64,
+    },
     /// Something a person should know.
     Note {
         /// The text.

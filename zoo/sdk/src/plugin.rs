@@ -30,7 +30,7 @@ pub trait Plugin: Send + Sync {
 }
 
 /// A trained model, ready to compute.
-pub trait Session {
+pub trait Session: Send {
     /// Signatures of all its graphs.
     fn graphs(&self) -> Result<Vec<GraphInfo>>;
 
@@ -50,7 +50,7 @@ pub trait Session {
 }
 
 /// The host's side of a running call.
-pub trait Context {
+pub trait Context: Send {
     /// Takes note of `event`; the answer decides whether to go on.
     fn progress(&mut self, event: &Event) -> Control;
 

@@ -1,0 +1,56 @@
+//! Log-likelihoods and divergences, one value per image `[N]`, in nats.
+//!
+//! They are written on [`Value`]s like any network, so that a loss and an exported `log_prob` graph share them.
+
+use std::f64::consts::PI;
+
+use crate::{Result, Value};
+
+/// Sum over everything but the first dimension: `[N, ...] -> [N]`.
+#[track_caller]
+pub fn per_image(x: &Value) -> Result<Value> {
+    x.flatten(1)?.sum(&[1], false)
+}
+
+/// -log p(x) for independent Bernoulli pixels with `logits`, both `[N, ...] -> [N]`.
+#[track_caller]
+pub fn bernoulli_nll(logits: &Value, x: &Value) -> Result<Value> {
+    logits.flatten(1)?.bce_rows(&x.flatten(1)?)
+}
+
+/// -log p(x) for independent Gaussian pixels around `mean` with one standard deviation, `[N, ...] -> [N]`.
+#[track_caller]
+pub fn gaussian_nll(mean: &Value, x: &Value, std: f64) -> Result<Value> {
+    let constant = 0.5 * (2.0 * PI).ln() + std.ln();
+    per_image(
+        &x.sub(mean)?
+            .sqr()?
+            .mul_scalar(0.5 / (std * std))?
+            .add_scalar(constant)?,
+    )
+}
+
+/// KL(N(mean, e^log_var) || N(0, I)) = 1/2 sum(mean^2 + e^log_var - log_var - 1), `[N, L] -> [N]` (Kingma & Welling, 2014, appendix B).
+#[track_caller]
+pub fn kl_standard_normal(mean: &Value, log_var: &Value) -> Result<Value> {
+    let terms = mean
+        .sqr()?
+        .add(&log_var.exp()?)?
+        .sub(log_var)?
+        .add_scalar(-1.0)?;
+    per_image(&terms.mul_scalar(0.5)?)
+}
+
+/// z = mean + e^(log_var / 2) noise, with noise N(0, I).
+#[track_caller]
+pub fn reparameterise(mean: &Value, log_var: &Value, noise: &Value) -> Result<Value> {
+    log_var.mul_scalar(0.5)?.exp()?.mul(noise)?.add(mean)
+}
+
+/// log N(x; 0, 1), element by element.
+#[track_caller]
+pub fn standard_normal_log_prob(x: &Value) -> Result<Value> {
+    x.sqr()?
+        .mul_scalar(-0.5)?
+        .add_scalar(-0.5 * (2.0 * PI).ln())
+}

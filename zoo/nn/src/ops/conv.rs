@@ -1,0 +1,215 @@
+//! Convolutions, pooling and normalisation over images `[N,C,H,W]`.
+
+use candle_core::Tensor;
+
+use super::kernels::{self, Windows};
+use crate::{Error, Result, Value, value::record};
+
+impl Value {
+    #[track_caller]
+    fn image_dims(&self, op: &'static str) -> Result<[usize; 4]> {
+        self.dims().try_into().map_err(|_| {
+            Error::usage(
+                op,
+                format!("takes images [N,C,H,W], not shape {:?}", self.dims()),
+            )
+        })
+    }
+
+    /// Cross-correlation of `x [N,C,H,W]` with `weight [O,C/groups,K,K]` plus `bias [O]`.
+    #[track_caller]
+    pub fn conv2d(
+        &self,
+        weight: &Self,
+        bias: Option<&Self>,
+        stride: usize,
+        padding: usize,
+        groups: usize,
+    ) -> Result<Self> {
+        self.image_dims("Conv")?;
+        let windows = Windows {
+            stride,
+            padding,
+            output_padding: 0,
+            groups,
+        };
+        let computed = kernels::conv2d(
+            self.tensor(),
+            weight.tensor(),
+            bias.map(Value::tensor),
+            windows,
+        );
+        let kernel = kernel_of(weight, "Conv")?;
+        record(computed, "Conv", |node| {
+            node.input(self)?.input(weight)?;
+            if let Some(bias) = bias {
+                node.input(bias)?;
+            }
+            node.int_list("kernel_shape", &kernel)
+                .int_list("strides", &[stride; 2])
+                .int_list("pads", &[padding; 4]);
+            node.int_list("dilations", &[1, 1])
+                .int("group", groups as i64);
+            Ok(())
+        })
+    }
+
+    /// Transposed convolution of `x [N,C,H,W]` with `weight [C,O,K,K]` plus `bias [O]`: sizes `(H - 1) stride - 2 padding + K + output_padding`.
+    #[track_caller]
+    pub fn conv_transpose2d(
+        &self,
+        weight: &Self,
+        bias: Option<&Self>,
+        stride: usize,
+        padding: usize,
+        output_padding: usize,
+    ) -> Result<Self> {
+        self.image_dims("ConvTranspose")?;
+        let windows = Windows {
+            stride,
+            padding,
+            output_padding,
+            groups: 1,
+        };
+        let computed = kernels::conv_transpose2d(
+            self.tensor(),
+            weight.tensor(),
+            bias.map(Value::tensor),
+            windows,
+        );
+        let kernel = kernel_of(weight, "ConvTranspose")?;
+        record(computed, "ConvTranspose", |node| {
+            node.input(self)?.input(weight)?;
+            if let Some(bias) = bias {
+                node.input(bias)?;
+            }
+            node.int_list("kernel_shape", &kernel)
+                .int_list("strides", &[stride; 2])
+                .int_list("pads", &[padding; 4]);
+            node.int_list("output_padding", &[output_padding; 2])
+                .int_list("dilations", &[1, 1])
+                .int("group", 1);
+            Ok(())
+        })
+    }
+
+    /// Largest of each `size` x `size` window, without overlap; rows and columns left over are dropped.
+    #[track_caller]
+    pub fn max_pool2d(&self, size: usize) -> Result<Self> {
+        let [n, c, h, w] = self.image_dims("MaxPool")?;
+        if size == 0 || h < size || w < size {
+            return Err(Error::usage(
+                "MaxPool",
+                format!("windows of {size} do not fit images of {h}x{w}"),
+            ));
+        }
+        // Not candle's max_pool2d: its gradient is divided by the size of the window.
+        let computed = (|| {
+            let (rows, cols) = (h / size, w / size);
+            let x = self
+                .tensor()
+                .narrow(2, 0, rows * size)?
+                .narrow(3, 0, cols * size)?;
+            x.reshape((n, c, rows, size, cols, size))?.max(5)?.max(3) // [N,C,H/s,W/s]
+        })();
+        record(computed, "MaxPool", |node| {
+            node.input(self)?
+                .int_list("kernel_shape", &[size; 2])
+                .int_list("strides", &[size; 2])
+                .int_list("pads", &[0; 4]);
+            Ok(())
+        })
+    }
+
+    /// Mean of each `size` x `size` window, without overlap.
+    #[track_caller]
+    pub fn avg_pool2d(&self, size: usize) -> Result<Self> {
+        self.image_dims("AveragePool")?;
+        record(self.tensor().avg_pool2d(size), "AveragePool", |node| {
+            node.input(self)?
+                .int_list("kernel_shape", &[size; 2])
+                .int_list("strides", &[size; 2])
+                .int_list("pads", &[0; 4]);
+            Ok(())
+        })
+    }
+
+    /// Each pixel repeated `scale` times in height and width.
+    #[track_caller]
+    pub fn upsample_nearest2d(&self, scale: usize) -> Result<Self> {
+        let [n, c, h, w] = self.image_dims("Resize")?;
+        // Not candle's upsample_nearest2d: its gradient overwrites what its input's other uses added.
+        let computed = (|| {
+            let x = self.tensor().reshape((n, c, h, 1, w, 1))?; // [N,C,H,1,W,1]
+            x.broadcast_as((n, c, h, scale, w, scale))?
+                .contiguous()?
+                .reshape((n, c, h * scale, w * scale)) // [N,C,sH,sW]
+        })();
+        record(computed, "Resize", |node| {
+            let scale = scale as f32;
+            node.input(self)?
+                .skip()
+                .floats("scales", &[1.0, 1.0, scale, scale])?;
+            node.text("mode", "nearest")
+                .text("coordinate_transformation_mode", "asymmetric")
+                .text("nearest_mode", "floor");
+            Ok(())
+        })
+    }
+
+    /// Batch normalisation with given statistics: `scale (x - mean) / sqrt(variance + epsilon) + shift`, all `[C]`.
+    #[track_caller]
+    pub fn batch_norm(
+        &self,
+        scale: &Self,
+        shift: &Self,
+        mean: &Self,
+        variance: &Self,
+        epsilon: f64,
+    ) -> Result<Self> {
+        let computed = (|| {
+            let factor = (scale.tensor() / (variance.tensor() + epsilon)?.sqrt()?)?;
+            let offset = (shift.tensor() - (mean.tensor() * &factor)?)?;
+            self.tensor()
+                .broadcast_mul(&channels(&factor, self.rank())?)?
+                .broadcast_add(&channels(&offset, self.rank())?)
+        })();
+        record(computed, "BatchNormalization", |node| {
+            node.input(self)?
+                .input(scale)?
+                .input(shift)?
+                .input(mean)?
+                .input(variance)?
+                .float("epsilon", epsilon);
+            Ok(())
+        })
+    }
+}
+
+impl Value {
+    /// Batch normalisation by the batch's own statistics; also gives their mean and (biased) variance, `[C]`. Not for a trace: a
+    /// recorded network normalises by its running statistics.
+    pub(crate) fn batch_norm_train(
+        &self,
+        scale: &Self,
+        shift: &Self,
+        epsilon: f64,
+    ) -> Result<(Self, Tensor, Tensor)> {
+        let (normal, mean, variance) =
+            kernels::batch_norm_train(self.tensor(), scale.tensor(), shift.tensor(), epsilon)?;
+        Ok((Self::from(normal), mean, variance))
+    }
+}
+
+/// `[C] -> [1,C,1,...]`
+pub(crate) fn channels(x: &Tensor, rank: usize) -> candle_core::Result<Tensor> {
+    let mut shape = vec![1; rank];
+    shape[1] = x.elem_count();
+    x.reshape(shape)
+}
+
+#[track_caller]
+fn kernel_of(weight: &Value, op: &'static str) -> Result<[usize; 2]> {
+    let [_, _, height, width] = weight.image_dims(op)?;
+    Ok([height, width])
+}

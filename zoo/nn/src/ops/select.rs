@@ -1,0 +1,45 @@
+//! Picking elements by index.
+
+use super::axis_of;
+use crate::{Error, Result, Value, value::record};
+
+impl Value {
+    /// Rows of this table `[V, D]` by `index` i64 `[...]`: `[..., D]`.
+    #[track_caller]
+    pub fn lookup(&self, index: &Self) -> Result<Self> {
+        let [_, width] = self.dims() else {
+            return Err(Error::usage(
+                "Gather",
+                format!("the table has shape {:?}, not [rows, width]", self.dims()),
+            ));
+        };
+        let mut shape = index.dims().to_vec();
+        shape.push(*width);
+        let computed = index
+            .tensor()
+            .flatten_all()
+            .and_then(|flat| self.tensor().index_select(&flat, 0)?.reshape(shape));
+        record(computed, "Gather", |node| {
+            node.input(self)?
+                .input(index)
+                .map(|node| node.int("axis", 0))
+                .map(|_| ())
+        })
+    }
+
+    /// Along `axis`, the element that `index` i64 names at each place.
+    #[track_caller]
+    pub fn gather(&self, axis: i64, index: &Self) -> Result<Self> {
+        let axis = axis_of(self, "GatherElements", axis)?;
+        let computed = index
+            .tensor()
+            .contiguous()
+            .and_then(|index| self.tensor().contiguous()?.gather(&index, axis));
+        record(computed, "GatherElements", |node| {
+            node.input(self)?
+                .input(index)
+                .map(|node| node.int("axis", axis as i64))
+                .map(|_| ())
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! A model as a plugin.
+
+use std::{collections::BTreeMap, marker::PhantomData};
+
+use candle_core::Device;
+use serde_json::{Value as Json, json};
+use zoo_sdk::{
+    Context, DataSpec, Dataset, Description, EvaluateRequest, Graph, GraphInfo, Metrics,
+    OpenRequest, Paper, Plugin, Session, Split, Tensors, TrainReport, TrainRequest,
+};
+
+use crate::{
+    Error, GraphFn, Model, Params, Result, Value,
+    params::{array_of, tensor_of},
+    trace,
+    train::{self, Batches, TrainConfig},
+};
+
+/// Makes a [`Plugin`] of the model `M`.
+pub struct ModelPlugin<M>(PhantomData<fn() -> M>);
+
+impl<M> Default for ModelPlugin<M> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<M: Model + 'static> Plugin for ModelPlugin<M> {
+    fn describe(&self) -> Description {
+        let info = M::INFO;
+        Description {
+            name: info.name.into(),
+            summary: info.summary.into(),
+            family: info.family.into(),
+            density: info.density.into(),
+            paper: Paper {
+                title: info.title.into(),
+                authors: info.authors.into(),
+                year: info.year,
+                url: info.url.into(),
+            },
+            version: info.version.into(),
+            graphs: info
+                .graphs
+                .iter()
+                .map(|(name, doc)| (name.to_string(), doc.to_string()))
+                .collect(),
+            best_metric: info.best_metric.map(|(name, larger)| (name.into(), larger)),
+            model_schema: schemars::schema_for!(M::Config).to_value(),
+            train_schema: schemars::schema_for!(TrainConfig).to_value(),
+            defaults: defaults::<M>(),
+        }
+    }
+
+    fn train(
+        &self,
+        request: &TrainRequest,
+        data: &Dataset<'_>,
+        cx: &mut dyn Context,
+    ) -> zoo_sdk::Result<TrainReport> {
+        Ok(pool(request.threads)?.install(|| train::train::<M>(request, data, cx))?)
+    }
+
+    fn open(&self, request: &OpenRequest) -> zoo_sdk::Result<Box<dyn Session>> {
+        Ok(Box::new(ModelSession::<M>::new(request)?))
+    }
+}
+
+/// The paper's settings under the recommended ones of `default.toml`.
+fn defaults<M: Model>() -> Json {
+    let recommended: Json =
+        toml::from_str(M::INFO.defaults).unwrap_or_else(|e| json!({ "error": e.to_string() }));
+    let mut all =
+        json!({ "model": M::Config::default(), "data": {}, "train": TrainConfig::default() });
+    for (table, values) in recommended.as_object().into_iter().flatten() {
+        match values.as_object() {
+            Some(values) => {
+                for (key, value) in values {
+                    all[table][key] = value.clone();
+                }
+            }
+            // A default.toml that does not parse shows here, and in every test that reads a description.
+            None => all[table] = values.clone(),
+        }
+    }
+    all
+}
+
+/// Threads for parallel work; 0 is all cores.
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    builder
+        .build()
+        .map_err(|e| Error::input(format!("cannot start {threads} threads: {e}")))
+}
+
+/// `cpu`, `cuda:0`, `metal`.
+pub(crate) fn device(name: &str) -> Result<Device> {
+    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
+    let index: usize = index
+        .parse()
+        .map_err(|_| Error::input(format!("device {name:?}: write cpu, cuda:0 or metal")))?;
+    match kind {
+        "" | "cpu" => Ok(Device::Cpu),
+        "cuda" => Device::new_cuda(index)
+            .map_err(|e| Error::input(format!("device {name:?} cannot be had: {e}"))),
+        "metal" => Device::new_metal(index)
+            .map_err(|e| Error::input(format!("device {name:?} cannot be had: {e}"))),
+        _ => Err(Error::input(format!(
+            "device {name:?}: write cpu, cuda:0 or metal"
+        ))),
+    }
+}
+
+/// Trained weights of `M`, ready to compute.
+struct ModelSession<M> {
+    model: M,
+    data: DataSpec,
+    device: Device,
+    threads: rayon::ThreadPool,
+}
+
+impl<M: Model> ModelSession<M> {
+    fn new(request: &OpenRequest) -> Result<Self> {
+        let config: M::Config = serde_json::from_value(request.model.clone())
+            .map_err(|e| Error::input(format!("model settings: {e}")))?;
+        let device = device(&request.device)?;
+        let params = Params::given(request.weights.clone(), &device);
+        let model = M::new(&config, &request.data, &params)?;
+        params.finish()?;
+        Ok(Self {
+            model,
+            data: request.data.clone(),
+            device,
+            threads: pool(request.threads)?,
+        })
+    }
+
+    fn graph(&self, name: &str) -> Result<GraphFn<M>> {
+        let mut graphs = self.model.graphs();
+        let known: Vec<&str> = graphs.iter().map(|g| g.name).collect();
+        match graphs.iter().position(|g| g.name == name) {
+            Some(index) => Ok(graphs.swap_remove(index)),
+            None => Err(Error::input(format!(
+                "{} has no graph {name:?}: it has {}",
+                M::INFO.name,
+                known.join(", ")
+            ))),
+        }
+    }
+
+    fn compute(&self, name: &str, inputs: &Tensors) -> Result<Tensors> {
+        let graph = self.graph(name)?;
+        if let Some(extra) = inputs
+            .keys()
+            .find(|key| graph.inputs.iter().all(|port| port.name != **key))
+        {
+            let known: Vec<&str> = graph.inputs.iter().map(|p| p.name.as_str()).collect();
+            return Err(Error::input(format!(
+                "graph {name:?} has no input {extra:?}: it reads {}",
+                known.join(", ")
+            )));
+        }
+        let mut batch = None;
+        let mut values = Vec::new();
+        for port in &graph.inputs {
+            let array = inputs.get(&port.name).ok_or_else(|| {
+                Error::input(format!(
+                    "graph {name:?} needs input {:?}: {}",
+                    port.name,
+                    port.value_type()
+                ))
+            })?;
+            let n = *batch.get_or_insert(array.shape().first().copied().unwrap_or(0));
+            if n == 0
+                || array.dtype() != port.dtype
+                || port.shape_at(n).as_deref() != Some(array.shape())
+            {
+                return Err(Error::input(format!(
+                    "input {:?} of graph {name:?} must be {} with one N of at least 1, not {array:?}",
+                    port.name,
+                    port.value_type()
+                )));
+            }
+            if let (Some([low, high]), Ok(labels)) = (port.range, array.as_i64())
+                && let Some(wrong) = labels
+                    .iter()
+                    .find(|&&label| (label as f64) < low || (label as f64) > high)
+            {
+                return Err(Error::input(format!(
+                    "input {:?} of graph {name:?} holds {wrong}, outside {low} to {high}",
+                    port.name
+                )));
+            }
+            values.push(Value::from(tensor_of(array, &self.device)?));
+        }
+        let computed = graph.call(&self.model, &values)?;
+        graph
+            .outputs
+            .iter()
+            .zip(&computed)
+            .map(|(port, value)| Ok((port.name.clone(), array_of(value.tensor())?)))
+            .collect()
+    }
+}
+
+impl<M: Model> Session for ModelSession<M> {
+    fn graphs(&self) -> zoo_sdk::Result<Vec<GraphInfo>> {
+        let docs: BTreeMap<&str, &str> = M::INFO.graphs.iter().copied().collect();
+        let info = |graph: GraphFn<M>| GraphInfo {
+            name: graph.name.into(),
+            doc: docs.get(graph.name).copied().unwrap_or_default().into(),
+            inputs: graph.inputs,
+            outputs: graph.outputs,
+        };
+        Ok(self.model.graphs().into_iter().map(info).collect())
+    }
+
+    fn run(&self, graph: &str, inputs: &Tensors) -> zoo_sdk::Result<Tensors> {
+        Ok(self.threads.install(|| self.compute(graph, inputs))?)
+    }
+
+    fn evaluate(
+        &self,
+        request: &EvaluateRequest,
+        data: &Split<'_>,
+        cx: &mut dyn Context,
+    ) -> zoo_sdk::Result<Metrics> {
+        let batches = Batches::new(data, &self.data, &self.device)?;
+        let metrics = self
+            .threads
+            .install(|| train::evaluate(&self.model, &batches, request, cx))?;
+        metrics.ok_or_else(|| zoo_sdk::Error::Host("the evaluation was cancelled".into()))
+    }
+
+    fn export(&self, graph: &str) -> zoo_sdk::Result<Graph> {
+        let function = self.graph(graph)?;
+        Ok(trace(
+            function.name,
+            &function.inputs,
+            &function.outputs,
+            &self.device,
+            |inputs| function.call(&self.model, inputs),
+        )?)
+    }
+}
