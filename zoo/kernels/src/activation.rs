@@ -1,7 +1,7 @@
 //! Activation functions and their gradients, element by element.
 
 use crate::error::{KernelError, expect_len};
-use crate::math;
+use crate::math::{exp, select, sigmoid, softplus, tanh};
 use crate::reduce::PIECE;
 use crate::simd::{Simd, simd_fn};
 use rayon::prelude::*;
@@ -59,67 +59,61 @@ pub fn activation_grad(
     Ok(())
 }
 
+/// A loop in place: the compiler need not inline a closure into every instruction set's copy.
+macro_rules! each {
+    ($to:ident <- $value:expr, $x:ident) => {
+        for (to, &$x) in $to.iter_mut().zip($x) {
+            *to = $value;
+        }
+    };
+    ($to:ident <- $value:expr, $x:ident, $g:ident) => {
+        for ((to, &$x), &$g) in $to.iter_mut().zip($x).zip($g) {
+            *to = $value;
+        }
+    };
+}
+
 simd_fn! {
     fn forward(f: Activation, x: &[f32], y: &mut [f32]) {
         match f {
-            Activation::Relu => map(x, y, |x| if x < 0.0 { 0.0 } else { x }),
-            Activation::LeakyRelu(slope) => map(x, y, |x| if x > 0.0 { x } else { slope * x }),
-            Activation::Sigmoid => map(x, y, math::sigmoid),
-            Activation::Tanh => map(x, y, math::tanh),
-            Activation::Elu(a) => map(x, y, |x| if x > 0.0 { x } else { a * expm1(x) }),
-            Activation::Silu => map(x, y, |x| x * math::sigmoid(x)),
-            Activation::Softplus => map(x, y, math::softplus),
-            Activation::Exp => map(x, y, math::exp),
+            Activation::Relu => each!(y <- select(x < 0.0, 0.0, x), x),
+            Activation::LeakyRelu(slope) => each!(y <- select(x > 0.0, x, slope * x), x),
+            Activation::Sigmoid => each!(y <- sigmoid(x), x),
+            Activation::Tanh => each!(y <- tanh(x), x),
+            Activation::Elu(a) => each!(y <- select(x > 0.0, x, a * expm1(x)), x),
+            Activation::Silu => each!(y <- x * sigmoid(x), x),
+            Activation::Softplus => each!(y <- softplus(x), x),
+            Activation::Exp => each!(y <- exp(x), x),
         }
     }
 }
 
 simd_fn! {
-    fn backward(f: Activation, x: &[f32], y: &[f32], grad: &[f32], to: &mut [f32]) {
+    fn backward(f: Activation, x: &[f32], y: &[f32], g: &[f32], to: &mut [f32]) {
         match f {
-            Activation::Relu => with(x, grad, to, |x, g| if x > 0.0 { g } else { 0.0 }),
-            Activation::LeakyRelu(slope) => {
-                with(x, grad, to, |x, g| if x > 0.0 { g } else { slope * g });
-            }
-            Activation::Sigmoid => with(y, grad, to, |y, g| g * y * (1.0 - y)),
-            Activation::Tanh => with(y, grad, to, |y, g| g * (1.0 - y * y)),
-            Activation::Elu(a) => {
-                with(x, grad, to, |x, g| if x > 0.0 { g } else { g * (a * math::exp(x)) });
-            }
-            Activation::Silu => with(x, grad, to, |x, g| {
-                let s = math::sigmoid(x);
-                g * (s * (1.0 + x * (1.0 - s)))
-            }),
-            Activation::Softplus => with(x, grad, to, |x, g| g * math::sigmoid(x)),
-            Activation::Exp => with(y, grad, to, |y, g| g * y),
+            Activation::Relu => each!(to <- select(x > 0.0, g, 0.0), x, g),
+            Activation::LeakyRelu(slope) => each!(to <- select(x > 0.0, g, slope * g), x, g),
+            Activation::Sigmoid => each!(to <- g * y * (1.0 - y), y, g),
+            Activation::Tanh => each!(to <- g * (1.0 - y * y), y, g),
+            Activation::Elu(a) => each!(to <- g * select(x > 0.0, 1.0, a * exp(x)), x, g),
+            Activation::Silu => each!(to <- g * silu_slope(x), x, g),
+            Activation::Softplus => each!(to <- g * sigmoid(x), x, g),
+            Activation::Exp => each!(to <- g * y, y, g),
         }
     }
 }
 
-/// `e^x - 1` for `x <= 0`, exact where `e^x` would round the difference away.
+#[inline(always)]
+fn silu_slope(x: f32) -> f32 {
+    let s = sigmoid(x);
+    s * (1.0 + x * (1.0 - s))
+}
+
+/// `e^x - 1` for `x <= 0`, with the digits that `e^x` would round away.
 #[inline(always)]
 fn expm1(x: f32) -> f32 {
     // tanh(x/2) = (e^x - 1) / (e^x + 1)
-    let t = math::tanh(0.5 * x);
-    if x > -1.0 {
-        t * (math::exp(x) + 1.0)
-    } else {
-        math::exp(x) - 1.0
-    }
-}
-
-#[inline(always)]
-fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = f(x);
-    }
-}
-
-#[inline(always)]
-fn with(x: &[f32], grad: &[f32], to: &mut [f32], f: impl Fn(f32, f32) -> f32) {
-    for ((to, &x), &grad) in to.iter_mut().zip(x).zip(grad) {
-        *to = f(x, grad);
-    }
+    tanh(0.5 * x) * (exp(x) + 1.0)
 }
 
 /// `y [batch, half, plane] = tanh(x[:, ..half]) * sigmoid(x[:, half..])` for `x [batch, 2 half, plane]`,
@@ -173,7 +167,7 @@ fn expect_gate(op: &'static str, x: usize, half: usize, y: usize) -> Result<(), 
 simd_fn! {
     fn gate(a: &[f32], b: &[f32], y: &mut [f32]) {
         for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = math::tanh(a) * math::sigmoid(b);
+            *y = tanh(a) * sigmoid(b);
         }
     }
 }
@@ -182,7 +176,7 @@ simd_fn! {
     fn gate_grad(a: &[f32], b: &[f32], grad: &[f32], to_a: &mut [f32], to_b: &mut [f32]) {
         let inputs = a.iter().zip(b).zip(grad);
         for ((to_a, to_b), ((&a, &b), &g)) in to_a.iter_mut().zip(to_b).zip(inputs) {
-            let (t, s) = (math::tanh(a), math::sigmoid(b));
+            let (t, s) = (tanh(a), sigmoid(b));
             *to_a = g * s * (1.0 - t * t);
             *to_b = g * t * s * (1.0 - s);
         }

@@ -2,7 +2,7 @@
 
 use crate::error::{KernelError, expect_len};
 use crate::math;
-use crate::reduce::sum_terms;
+use crate::reduce::sum_pairs;
 use crate::simd::{Simd, simd_fn};
 use rayon::prelude::*;
 
@@ -59,10 +59,8 @@ fn row_len(op: &'static str, values: usize, rows: usize) -> Result<usize, Kernel
 
 simd_fn! {
     fn row(x: &[f32], t: &[f32]) -> f64 {
-        // log(1 + e^x) - t x, split so that neither term is infinite for a large logit
-        let t = &t[..x.len()];
-        sum_terms(x.len(), |i| math::softplus(if x[i] < 0.0 { x[i] } else { -x[i] })
-            + ((if x[i] < 0.0 { 0.0 } else { x[i] }) - x[i] * t[i]))
+        // log(1 + e^-|x|) + max(x, 0) - t x: no term is infinite for a finite logit
+        sum_pairs!(x, t, |x, t| math::softplus(-x.abs()) + (math::select(x < 0.0, 0.0, x) - x * t))
     }
 }
 

@@ -9,8 +9,15 @@
 /// selects for.
 #[inline(always)]
 fn bound(value: f32, low: f32, high: f32) -> f32 {
-    let value = if value < low { low } else { value };
-    if value > high { high } else { value }
+    let value = select(value < low, low, value);
+    select(value > high, high, value)
+}
+
+/// `a` where `condition` holds, else `b`. Both are computed: a branch would keep loops from vectorising.
+#[inline(always)]
+pub fn select(condition: bool, a: f32, b: f32) -> f32 {
+    let mask = u32::from(condition).wrapping_neg();
+    f32::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask))
 }
 
 /// `e^x`.
@@ -40,8 +47,8 @@ pub fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     // From e^-|x|, which cannot overflow, so that tiny results keep their digits.
-    let e = exp(if x < 0.0 { x } else { -x });
-    let numerator = if x < 0.0 { e } else { 1.0 };
+    let e = exp(-x.abs());
+    let numerator = select(x < 0.0, e, 1.0);
     numerator / (1.0 + e)
 }
 
@@ -59,8 +66,7 @@ pub fn tanh(x: f32) -> f32 {
     p = p * s + 1.333_144_2e-1;
     p = p * s - 3.333_328e-1;
     let near = p * s * x + x;
-    let t = if size < 0.625 { near } else { far };
-    t.copysign(x)
+    select(size < 0.625, near, far).copysign(x)
 }
 
 /// The natural logarithm of `1 + u` for `u` in `0..=1`.
@@ -70,8 +76,8 @@ fn ln_1p_unit(u: f32) -> f32 {
     let w = 1.0 + u;
     let lost = u - (w - 1.0);
     let large = w > std::f32::consts::SQRT_2;
-    let f = if large { w * 0.5 - 1.0 } else { w - 1.0 };
-    let e = if large { 1.0 } else { 0.0 };
+    let f = select(large, w * 0.5 - 1.0, w - 1.0);
+    let e = select(large, 1.0, 0.0);
     let z = f * f;
     let mut p = 7.037_683_6e-2;
     p = p * f - 1.151_461e-1;
@@ -89,8 +95,8 @@ fn ln_1p_unit(u: f32) -> f32 {
 /// `log(1 + e^x)`, without overflow.
 #[inline(always)]
 pub fn softplus(x: f32) -> f32 {
-    let e = exp(if x < 0.0 { x } else { -x });
-    let positive = if x < 0.0 { 0.0 } else { x };
+    let e = exp(-x.abs());
+    let positive = select(x < 0.0, 0.0, x);
     positive + ln_1p_unit(e)
 }
 

@@ -1,7 +1,7 @@
 //! Batch normalisation with the statistics of the batch, and its gradients.
 
 use crate::error::{KernelError, expect_len, product};
-use crate::reduce::sum_terms;
+use crate::reduce::{BLOCK, sum, sum_block, sum_pairs};
 use crate::simd::{Simd, simd_fn};
 use rayon::prelude::*;
 
@@ -52,11 +52,8 @@ pub fn batch_statistics(
         .zip(variance)
         .enumerate()
         .for_each(|(c, (mean, variance))| {
-            let sum: f64 = shape
-                .channel(x, c)
-                .map(|x| deviations(simd, x, 0.0).0)
-                .sum();
-            *mean = (sum / count) as f32;
+            let total: f64 = shape.channel(x, c).map(|x| sum(simd, x)).sum();
+            *mean = (total / count) as f32;
             let (mut rest, mut squares) = (0.0, 0.0);
             for x in shape.channel(x, c) {
                 let (d, s) = deviations(simd, x, *mean);
@@ -206,8 +203,8 @@ simd_fn! {
     /// The sums of the deviations from `mean` and of their squares.
     fn deviations(x: &[f32], mean: f32) -> (f64, f64) {
         (
-            sum_terms(x.len(), |i| x[i] - mean),
-            sum_terms(x.len(), |i| (x[i] - mean) * (x[i] - mean)),
+            sum_pairs!(x, x, |x, _y| x - mean),
+            sum_pairs!(x, x, |x, y| (x - mean) * (y - mean)),
         )
     }
 }
@@ -222,10 +219,9 @@ simd_fn! {
 
 simd_fn! {
     fn products(x: &[f32], grad: &[f32], mean: f32) -> (f64, f64) {
-        let grad = &grad[..x.len()];
         (
-            sum_terms(x.len(), |i| grad[i]),
-            sum_terms(x.len(), |i| grad[i] * (x[i] - mean)),
+            grad.chunks(BLOCK).map(sum_block).sum(),
+            sum_pairs!(x, grad, |x, g| g * (x - mean)),
         )
     }
 }

@@ -5,38 +5,48 @@ use crate::simd::{Simd, simd_fn};
 use rayon::prelude::*;
 
 /// Values summed in f32 before they are added up in f64.
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// Values of one parallel piece.
 pub(crate) const PIECE: usize = 1 << 15;
 
-/// Sums `term(i)` for `i` in `0..len`: 16 sums side by side in f32 for each block, blocks in f64.
+/// The sum of at most `BLOCK` values: 16 sums side by side in f32, their sum in f64.
 #[inline(always)]
-pub(crate) fn sum_terms(len: usize, term: impl Fn(usize) -> f32) -> f64 {
-    let mut total = 0.0;
-    let mut start = 0;
-    while start < len {
-        let end = len.min(start + BLOCK);
-        let mut lanes = [0f32; 16];
-        let mut i = start;
-        while i + 16 <= end {
-            for (j, lane) in lanes.iter_mut().enumerate() {
-                *lane += term(i + j);
-            }
-            i += 16;
+pub(crate) fn sum_block(block: &[f32]) -> f64 {
+    let mut lanes = [0f32; 16];
+    let mut rows = block.chunks_exact(16);
+    for row in &mut rows {
+        for (lane, v) in lanes.iter_mut().zip(row) {
+            *lane += v;
         }
-        for (j, lane) in lanes.iter_mut().enumerate().take(end - i) {
-            *lane += term(i + j);
-        }
-        total += lanes.iter().map(|&l| f64::from(l)).sum::<f64>();
-        start = end;
     }
-    total
+    for (lane, v) in lanes.iter_mut().zip(rows.remainder()) {
+        *lane += v;
+    }
+    lanes.iter().map(|&l| f64::from(l)).sum()
 }
+
+/// Sums an expression over pairs of values. First it fills a block, then it adds the block up: compilers
+/// vectorise either loop, but not a long term within a sum.
+macro_rules! sum_pairs {
+    ($a:expr, $b:expr, |$x:ident, $y:ident| $term:expr) => {{
+        let (mut total, mut terms) = (0.0, [0f32; $crate::reduce::BLOCK]);
+        let blocks = $a.chunks(terms.len()).zip($b.chunks(terms.len()));
+        for (a, b) in blocks {
+            let terms = &mut terms[..a.len()];
+            for ((to, &$x), &$y) in terms.iter_mut().zip(a).zip(b) {
+                *to = $term;
+            }
+            total += $crate::reduce::sum_block(terms);
+        }
+        total
+    }};
+}
+pub(crate) use sum_pairs;
 
 simd_fn! {
     /// The sum of a slice.
     pub(crate) fn sum(x: &[f32]) -> f64 {
-        sum_terms(x.len(), |i| x[i])
+        x.chunks(BLOCK).map(sum_block).sum()
     }
 }
 

@@ -13,8 +13,8 @@ pub(crate) fn transpose(
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(from.len() >= (rows - 1) * from_stride + cols && cols <= from_stride);
-    assert!(to.len() >= (cols - 1) * to_stride + rows && rows <= to_stride);
+    assert!(from.len() >= (rows - 1) * from_stride + cols);
+    assert!(to.len() >= (cols - 1) * to_stride + rows);
     assert!(bias.is_none_or(|b| b.len() >= cols));
     let mut whole = [0, 0]; // rows and columns that are done in blocks
     if simd != Simd::Portable {

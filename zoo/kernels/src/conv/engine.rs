@@ -6,7 +6,7 @@
 
 use super::tile::{self, Tile};
 use crate::scratch;
-use crate::simd::Simd;
+use crate::simd::{Simd, simd_fn};
 use crate::transpose::transpose;
 
 /// Steps whose weights stay in the first-level cache while all positions pass by.
@@ -96,17 +96,22 @@ impl Windows {
 
     /// Packs the weights of one group.
     pub fn pack(&self, simd: Simd, packing: &Packing, weights: &[f32], packed: &mut [f32]) {
-        let mut to = packed[..packing.len].iter_mut();
+        let steps = self.weights.len();
+        // The convolution itself takes every weight in order: whole blocks can be turned around.
+        let in_order = self.weights.iter().enumerate().all(|(i, &w)| i == w);
         for (first, lanes, channels) in packing.blocks(simd) {
-            for &w in &self.weights {
-                for j in 0..lanes {
-                    if let Some(to) = to.next() {
-                        *to = if j < channels {
-                            weights[w + (first + j) * self.weight_stride]
-                        } else {
-                            0.0
-                        };
-                    }
+            let packed = &mut packed[first * steps..][..lanes * steps];
+            if channels < lanes {
+                packed.fill(0.0);
+            }
+            if in_order {
+                let from = (&weights[first * self.weight_stride..], self.weight_stride);
+                transpose(simd, [channels, steps], from, None, (packed, lanes));
+                continue;
+            }
+            for (to, &w) in packed.chunks_exact_mut(lanes).zip(&self.weights) {
+                for (j, to) in to[..channels].iter_mut().enumerate() {
+                    *to = weights[w + (first + j) * self.weight_stride];
                 }
             }
         }
@@ -233,22 +238,31 @@ impl Windows {
                 for j in 0..channels {
                     let bias = group.bias.map_or(0.0, |b| b[first + j]);
                     let to = &mut to[(first + j) * group.plane..][..group.plane];
-                    for row in 0..self.rows {
-                        let from = &sums[j * padded + row * self.pitch..][..self.cols];
-                        let to = &mut to[self.to + row * self.to_row..];
-                        if self.to_col == 1 {
-                            for (to, from) in to.iter_mut().zip(from) {
-                                *to = from + bias;
-                            }
-                        } else {
-                            for (to, from) in to.iter_mut().step_by(self.to_col).zip(from) {
-                                *to = from + bias;
-                            }
-                        }
-                    }
+                    let from = (&sums[j * padded..(j + 1) * padded], self.pitch);
+                    let to = (&mut to[self.to..], self.to_row, self.to_col);
+                    add_rows(simd, from, bias, to, [self.rows, self.cols]);
                 }
             }
         });
+    }
+}
+
+simd_fn! {
+    /// Copies rows of a grid to where they belong, and adds `bias`: (values, row to row, column to column).
+    fn add_rows(from: (&[f32], usize), bias: f32, to: (&mut [f32], usize, usize), size: [usize; 2]) {
+        let ((from, from_row), (to, to_row, to_col), [rows, cols]) = (from, to, size);
+        for row in 0..rows {
+            let (from, to) = (&from[row * from_row..][..cols], &mut to[row * to_row..]);
+            if to_col == 1 {
+                for (to, from) in to[..cols].iter_mut().zip(from) {
+                    *to = from + bias;
+                }
+            } else {
+                for (to, from) in to.iter_mut().step_by(to_col).zip(from) {
+                    *to = from + bias;
+                }
+            }
+        }
     }
 }
 

@@ -101,29 +101,24 @@ impl Planes {
     }
 
     fn fill_phase(&self, simd: Simd, channel: &[f32], a: usize, b: usize, out: &mut [f32]) {
-        let [height, width] = self.source;
+        let width = self.source[1];
         let rows = self.inside(0, a, self.rows);
         let cols = self.inside(1, b, self.cols);
         out.fill(0.0);
-        if cols.is_empty() {
+        if rows.is_empty() || cols.is_empty() {
             return;
         }
-        let first = cols.start * self.stride[1] + b - self.padding[1];
-        for i in rows {
-            let y = i * self.stride[0] + a - self.padding[0];
-            debug_assert!(y < height);
-            let from = &channel[y * width + first..(y + 1) * width];
-            let to = &mut out[i * self.cols..][cols.clone()];
-            match self.stride[1] {
-                1 => to.copy_from_slice(&from[..to.len()]),
-                2 => every_second(simd, from, to),
-                step => {
-                    for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
-                        *to = *from;
-                    }
-                }
-            }
-        }
+        let from = cols.start * self.stride[1] + b - self.padding[1];
+        let first = rows.start * self.stride[0] + a - self.padding[0];
+        copy_rows(
+            simd,
+            &channel[first * width + from..],
+            self.stride[0] * width,
+            self.stride[1],
+            &mut out[rows.start * self.cols + cols.start..],
+            self.cols,
+            [rows.len(), cols.len()],
+        );
     }
 
     /// The indices of a phase that lie inside the image.
@@ -138,9 +133,26 @@ impl Planes {
 }
 
 simd_fn! {
-    fn every_second(from: &[f32], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from.chunks(2)) {
-            *to = from[0];
+    /// Copies `rows x cols` values that are `step` apart in their rows.
+    fn copy_rows(
+        from: &[f32], from_row: usize, step: usize, to: &mut [f32], to_row: usize, size: [usize; 2],
+    ) {
+        let [rows, cols] = size;
+        for row in 0..rows {
+            let (from, to) = (&from[row * from_row..], &mut to[row * to_row..][..cols]);
+            match step {
+                1 => to.copy_from_slice(&from[..cols]),
+                2 => {
+                    for (to, from) in to.iter_mut().zip(from.chunks(2)) {
+                        *to = from[0];
+                    }
+                }
+                _ => {
+                    for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
+                        *to = *from;
+                    }
+                }
+            }
         }
     }
 }

@@ -5,6 +5,9 @@ use crate::error::{KernelError, product};
 /// No side is longer, so that sums of a few of them cannot overflow.
 const LARGEST: usize = i32::MAX as usize;
 
+/// No padded image has more values: a thread holds one in scratch memory.
+const LARGEST_IMAGE: usize = 1 << 30;
+
 /// A two-dimensional convolution: `x [batch, in, height, width]`, `w [out, in / groups, kh, kw]`
 /// -> `y [batch, out, oh, ow]`, all contiguous. Pairs are (vertical, horizontal).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,10 +267,20 @@ impl Geometry {
             .checked_mul(self.stride[0].min(kh));
         let cols = (self.out[1] + self.input[1] + 2 * self.reach(1) + self.padding[1])
             .checked_mul(self.stride[1].min(kw));
-        match (rows, cols) {
-            (Some(rows), Some(cols)) => product(op, "padded input", &[inc.max(outc), rows, cols])?,
-            _ => product(op, "padded input", &[usize::MAX, 2])?,
-        };
+        let padded = rows
+            .zip(cols)
+            .and_then(|(rows, cols)| product(op, "padded input", &[inc.max(outc), rows, cols]).ok())
+            .filter(|&n| n <= LARGEST_IMAGE);
+        if padded.is_none() {
+            return Err(KernelError::Shape {
+                op,
+                what: format!(
+                    "one image of {:?} with padding {:?} and dilation {:?} takes more than \
+                     {LARGEST_IMAGE} values when padded",
+                    self.input, self.padding, self.dilation
+                ),
+            });
+        }
         Ok(self)
     }
 }

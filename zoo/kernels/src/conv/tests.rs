@@ -371,6 +371,12 @@ fn bad_shapes_and_slices_are_refused() {
         })
         .contains("dilation")
     );
+    let sparse = Conv2dShape {
+        padding: [1 << 29, 0],
+        dilation: [1 << 29, 1],
+        ..good
+    };
+    assert!(message(sparse).contains("when padded"));
     let huge = Conv2dShape {
         batch: usize::MAX,
         ..good

@@ -3,6 +3,7 @@
 use super::plane::Planes;
 use super::shape::Geometry;
 use super::tile::{self, Tile};
+use crate::reduce::PIECE;
 use crate::scratch;
 use crate::simd::Simd;
 use crate::transpose::transpose;
@@ -31,24 +32,30 @@ pub(crate) fn weight_grad(simd: Simd, g: &Geometry, x: &[f32], grad: &[f32], gra
             let images = i * per_chunk..g.batch.min((i + 1) * per_chunk);
             chunk(simd, g, &planes, images, x, grad, sums);
         });
-        let sums = &*sums;
-        let rows = g.in_group * g.taps();
-        grad_w
-            .par_chunks_mut(rows)
+        let (total, rest) = sums.split_at_mut(len);
+        total
+            .par_chunks_mut(PIECE)
             .enumerate()
-            .for_each(|(channel, to)| {
-                let (group, o) = (channel / g.out_group, channel % g.out_group);
-                // Sums are stored by blocks of channels, [tap][lane] in each.
-                let widest = tile::max_vectors(simd) * simd.width();
-                let first = o / widest * widest;
-                let width = (lanes - first).min(widest);
-                let start = (group * lanes + first) * rows + o - first;
-                for (k, to) in to.iter_mut().enumerate() {
-                    let mut sum = 0.0;
-                    for chunk in sums.chunks_exact(len) {
-                        sum += chunk[start + k * width];
+            .for_each(|(i, total)| {
+                for chunk in rest.chunks_exact(len) {
+                    for (total, v) in total.iter_mut().zip(&chunk[i * PIECE..]) {
+                        *total += v;
                     }
-                    *to = sum;
+                }
+            });
+        // Sums are stored by groups and blocks of channels, [tap][lane] in each.
+        let (total, taps) = (&*total, g.in_group * g.taps());
+        let widest = tile::max_vectors(simd) * simd.width();
+        let groups = grad_w.par_chunks_mut(g.out_group * taps);
+        groups
+            .zip(total.par_chunks(lanes * taps))
+            .for_each(|(grad_w, total)| {
+                for first in (0..g.out_group).step_by(widest) {
+                    let channels = (g.out_group - first).min(widest);
+                    let width = channels.next_multiple_of(simd.width());
+                    let from = (&total[first * taps..][..taps * width], width);
+                    let to = (&mut grad_w[first * taps..][..channels * taps], taps);
+                    transpose(simd, [taps, channels], from, None, to);
                 }
             });
     });
