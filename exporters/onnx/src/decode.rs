@@ -264,3 +264,111 @@ fn read_attribute(node: &Node, proto: &AttributeProto, depth: usize) -> Result<A
         other => return Err(err(&format!("has the unsupported type {other}"))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use zoo_graph::Array;
+
+    use super::*;
+    use crate::{
+        encode,
+        testing::{Net, random},
+    };
+
+    /// A branch that reads an outer value.
+    fn branch(name: &str, op: &str) -> Attribute {
+        let mut net = Net::inside(name, &[Port::normal("x", &[4])]);
+        net.node(name, op, &["x"], &[]);
+        Attribute::Graph(Box::new(net.outputs(&[name])))
+    }
+
+    /// Every kind of attribute but one, bodies, a scaled batch, an input left out, described ports.
+    fn graph() -> Graph {
+        let mut net = Net::new("all");
+        net.input(Port::normal("x", &[4]));
+        net.input(Port::label("label", 10));
+        net.constant("cond", Array::bool([], [1]).unwrap());
+        net.constant("w", random(&[3, 4], 1));
+        net.constant("top", Array::f32([], [1.0]).unwrap());
+        net.constant("pairs", Array::i64([2], [-1, 2]).unwrap());
+        let branches = [
+            ("then_branch", branch("plus", "Abs")),
+            ("else_branch", branch("minus", "Neg")),
+        ];
+        net.node("chosen", "If", &["cond"], &branches);
+        let attributes = [
+            ("transB", Attribute::Int(1)),
+            ("alpha", Attribute::Float(0.5)),
+        ];
+        net.node("fc", "Gemm", &["chosen", "w"], &attributes);
+        net.node("clip", "Clip", &["fc", "", "top"], &[]);
+        net.node(
+            "turned",
+            "Transpose",
+            &["clip"],
+            &[("perm", Attribute::Ints(vec![0, 1]))],
+        );
+        net.node("two", "Reshape", &["chosen", "pairs"], &[]);
+        net.node("kind", "Identity", &["label"], &[]);
+        let mut graph = net.outputs(&["turned", "two", "kind"]);
+        graph.outputs[0].range = Some([-1.5, 1.0]);
+        graph
+    }
+
+    /// A file does not keep where the author's lines are.
+    fn without_origins(graph: &mut Graph) {
+        for node in &mut graph.nodes {
+            node.origin = None;
+            for attribute in node.attributes.values_mut() {
+                if let Attribute::Graph(body) = attribute {
+                    without_origins(body);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn graphs_come_back_as_they_were() {
+        let mut graph = graph();
+        assert_eq!(graph.types["two"].shape[0].to_string(), "2*N");
+        let bytes = encode(&graph, &[("model".into(), "vae".into())]);
+        assert_eq!(bytes, encode(&graph, &[("model".into(), "vae".into())]));
+        let model = decode(&bytes).unwrap();
+        without_origins(&mut graph);
+        assert_eq!(model.graph, graph);
+        assert_eq!(
+            (model.opset, model.ir_version),
+            (crate::OPSET, crate::IR_VERSION)
+        );
+        assert_eq!(model.metadata[0], ("model".into(), "vae".into()));
+        assert_eq!(encode(&model.graph, &model.metadata), bytes);
+        crate::check(&bytes).unwrap();
+    }
+
+    #[test]
+    fn names_of_other_tools_become_symbols() {
+        let info = |param: &str| ValueInfoProto {
+            name: "x".into(),
+            r#type: Some(crate::proto::TypeProto {
+                tensor_type: Some(crate::proto::TensorType {
+                    elem_type: 1,
+                    shape: Some(crate::proto::TensorShapeProto {
+                        dim: vec![crate::proto::Dimension {
+                            value: Some(DimensionValue::Param(param.into())),
+                        }],
+                    }),
+                }),
+            }),
+            ..ValueInfoProto::default()
+        };
+        for (param, expected) in [
+            ("N", "N"),
+            ("50*N", "50*N"),
+            ("batch-size", "_batch_size"),
+            ("0*N", "_0_N"),
+        ] {
+            let (_, shape) = read_type(&info(param)).unwrap();
+            assert_eq!(shape.unwrap()[0].as_ref().unwrap().to_string(), expected);
+        }
+    }
+}

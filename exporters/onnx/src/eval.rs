@@ -45,8 +45,12 @@ pub(crate) fn evaluate(args: &Args<'_>) -> Option<Vec<Array>> {
     let one = match args.node.op.as_str() {
         "Identity" => x.clone(),
         "Reshape" | "Squeeze" | "Unsqueeze" => x.clone().reshaped(shape).ok()?,
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" if inputs.len() == 2 => {
-            arithmetic(&args.node.op, x, inputs[1], shape)?
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" => {
+            let mut sum = expand(x, &shape)?;
+            for next in &inputs[1..] {
+                sum = arithmetic(&args.node.op, &sum, next, shape.clone())?;
+            }
+            sum
         }
         "Greater" | "Less" | "Equal" => compare(&args.node.op, x, inputs[1], shape)?,
         "Neg" | "Abs" | "Exp" | "Log" | "Sqrt" | "Relu" => unary(&args.node.op, x)?,

@@ -6,21 +6,31 @@
 //!
 //! The crate knows no model and runs nothing.
 
+pub mod bundle;
+mod card;
 mod check;
 mod decode;
 mod encode;
 mod error;
 mod eval;
+mod export;
 mod lower;
 mod ops;
+mod optimize;
 mod proto;
 mod scope;
 mod shape;
 mod tensor;
+#[cfg(test)]
+mod testing;
 
+pub use bundle::{Bundle, BundleWriter, Manifest};
+pub use card::Card;
 pub use check::{Summary, check, check_foreign};
 pub use decode::{Model, decode};
 pub use encode::{IR_VERSION, OPSET, encode};
 pub use error::{Error, Result};
+pub use export::{Options, Variant, Weights, export};
 pub use lower::{Target, lower};
+pub use optimize::optimize;
 pub use tensor::{tensor_from_pb, tensor_to_pb};

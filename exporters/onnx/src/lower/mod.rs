@@ -98,3 +98,6 @@ fn rewrite(cx: &mut Cx<'_>) -> Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,13 +225,16 @@ pub(crate) fn output_padding(node: &Node, window: &Window) -> Result<Vec<usize>,
         return Ok(vec![0; window.kernel.len()]);
     };
     let fits = |(i, &v): (usize, &i64)| {
-        let limit = window.strides.get(i)?.max(window.dilations.get(i)?);
+        let limit = window.strides.get(i)?;
         usize::try_from(v).ok().filter(|v| v < limit)
     };
     let sizes: Option<Vec<usize>> = values.iter().enumerate().map(fits).collect();
     sizes
         .filter(|s| s.len() == window.kernel.len())
-        .ok_or_else(|| "output_padding must be smaller than stride or dilation on each axis".into())
+        .ok_or_else(|| {
+            "output_padding must be smaller than the stride on each axis, or ONNX Runtime fails"
+                .into()
+        })
 }
 
 fn depth_to_space(args: &Args<'_>, x: &[Dim]) -> Result<Vec<Option<Dim>>, String> {

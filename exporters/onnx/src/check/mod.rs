@@ -243,3 +243,6 @@ impl<'a> Walk<'a> {
         Ok(types)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Writing a bundle: all of it or nothing.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use zoo_graph::{Array, Port};
+
+use super::{GraphEntry, MANIFEST, Manifest, SCHEMA_VERSION, VariantEntry, confined, sha256};
+use crate::{Error, IR_VERSION, OPSET, Result, Variant, card::Card, tensor_to_pb};
+
+/// Collects the files in a folder beside the final one, which [`BundleWriter::finish`] puts in place.
+#[derive(Debug)]
+pub struct BundleWriter {
+    target: PathBuf,
+    work: PathBuf,
+    files: BTreeMap<String, String>,
+    graphs: BTreeMap<String, GraphEntry>,
+    done: bool,
+}
+
+impl BundleWriter {
+    /// Begins a bundle that will be at `dir`: a new folder, an empty one, or an older bundle, which it replaces. Any
+    /// other folder is left alone.
+    pub fn create(dir: &Path) -> Result<Self> {
+        replaceable(dir)?;
+        let name = dir
+            .file_name()
+            .and_then(|n| n.to_str())
+            .filter(|n| !n.is_empty());
+        let name = name.ok_or_else(|| Error::bundle(dir, "give the bundle's folder a name"))?;
+        let parent = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        let work = parent.join(format!(".{name}.{}.part", std::process::id()));
+        if work.exists() {
+            fs::remove_dir_all(&work).map_err(Error::io(&work))?;
+        }
+        fs::create_dir(&work).map_err(Error::io(&work))?;
+        Ok(Self {
+            target: dir.to_path_buf(),
+            work,
+            files: BTreeMap::new(),
+            graphs: BTreeMap::new(),
+            done: false,
+        })
+    }
+
+    /// Where the files are until the bundle is finished.
+    pub fn folder(&self) -> &Path {
+        &self.work
+    }
+
+    /// Adds a file under a path such as `model.safetensors`.
+    pub fn file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+        if !confined(path) || path == MANIFEST || self.files.contains_key(path) {
+            return Err(Error::bundle(
+                path,
+                "a bundle cannot hold a file of this name, or has one already",
+            ));
+        }
+        self.write(path, bytes)?;
+        self.files.insert(path.into(), sha256(bytes));
+        Ok(())
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let full = self.work.join(path);
+        if let Some(folder) = full.parent() {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        let mut file = File::create(&full).map_err(Error::io(&full))?;
+        file.write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(Error::io(&full))
+    }
+
+    /// Adds a graph: `onnx/<name>.onnx`, and `onnx/<name>.<suffix>.onnx` for each further variant.
+    pub fn graph(
+        &mut self,
+        name: &str,
+        doc: &str,
+        inputs: &[Port],
+        outputs: &[Port],
+        variants: &[Variant],
+    ) -> Result<()> {
+        let mut entry = GraphEntry {
+            doc: doc.into(),
+            inputs: inputs.to_vec(),
+            outputs: outputs.to_vec(),
+            variants: Vec::with_capacity(variants.len()),
+        };
+        for variant in variants {
+            let file = match variant.suffix {
+                None => format!("onnx/{name}.onnx"),
+                Some(suffix) => format!("onnx/{name}.{suffix}.onnx"),
+            };
+            self.file(&file, &variant.bytes)?;
+            entry.variants.push(VariantEntry {
+                sha256: sha256(&variant.bytes),
+                file,
+                runtimes: variant.runtimes.clone(),
+                driver: None,
+            });
+        }
+        self.graphs.insert(name.into(), entry);
+        Ok(())
+    }
+
+    /// Adds test vectors of a graph, in the order of its ports: `onnx/test_data_set_<set>/<graph>/input_<i>.pb` and `output_<i>.pb`.
+    pub fn vectors(
+        &mut self,
+        set: usize,
+        graph: &str,
+        inputs: &[(String, Array)],
+        outputs: &[(String, Array)],
+    ) -> Result<()> {
+        for (side, tensors) in [("input", inputs), ("output", outputs)] {
+            for (i, (name, array)) in tensors.iter().enumerate() {
+                let path = format!("onnx/test_data_set_{set}/{graph}/{side}_{i}.pb");
+                self.file(&path, &tensor_to_pb(name, array))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The manifest as it will be written, for the model card and for pictures made of the bundle.
+    pub fn manifest(&self, given: Manifest) -> Manifest {
+        Manifest {
+            schema_version: SCHEMA_VERSION,
+            opset: OPSET,
+            ir_version: IR_VERSION,
+            graphs: self.graphs.clone(),
+            files: self.files.clone(),
+            ..given
+        }
+    }
+
+    /// Writes `config.json`, `README.md` and `manifest.json`, and puts the bundle in place. Graphs, hashes and versions
+    /// of `manifest` are filled in.
+    pub fn finish(mut self, manifest: Manifest, card: &Card) -> Result<PathBuf> {
+        let json = |value: &serde_json::Value| format!("{value:#}\n").into_bytes();
+        self.file("config.json", &json(&manifest.config))?;
+        let readme = card.text(&self.manifest(manifest.clone()));
+        self.file("README.md", readme.as_bytes())?;
+        let manifest = serde_json::to_value(self.manifest(manifest));
+        let manifest = manifest.map_err(|e| Error::bundle(MANIFEST, e.to_string()))?;
+        self.write(MANIFEST, &json(&manifest))?;
+        replaceable(&self.target)?;
+        let old = self.work.with_extension("old");
+        let replaced = self.target.exists();
+        if replaced {
+            fs::rename(&self.target, &old).map_err(Error::io(&self.target))?;
+        }
+        if let Err(cause) = fs::rename(&self.work, &self.target) {
+            if replaced {
+                // The older bundle goes back where it was; the first error is the one to tell.
+                let _ = fs::rename(&old, &self.target);
+            }
+            return Err(Error::io(&self.target)(cause));
+        }
+        self.done = true;
+        if replaced {
+            fs::remove_dir_all(&old).map_err(Error::io(&old))?;
+        }
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for BundleWriter {
+    fn drop(&mut self) {
+        if !self.done {
+            // Nothing more can be done about a folder that does not go.
+            let _ = fs::remove_dir_all(&self.work);
+        }
+    }
+}
+
+/// Refuses a target that holds anything but a bundle.
+fn replaceable(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(dir).map_err(Error::io(dir))?;
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    let manifest = fs::read(dir.join(MANIFEST)).ok();
+    let manifest =
+        manifest.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    match manifest.is_some_and(|m| m.get("schema_version").is_some() && m.get("graphs").is_some()) {
+        true => Ok(()),
+        false => Err(Error::bundle(
+            dir,
+            "the folder holds something else than a bundle; choose another one or empty it",
+        )),
+    }
+}

@@ -1,0 +1,296 @@
+//! From a recorded graph to checked files.
+
+use zoo_graph::{Array, Attribute, DType, Dim, Graph, Initializer, Node, ValueType};
+
+use crate::{Error, Result, Target, check, encode, lower, optimize};
+
+/// Weights of at least this many elements are worth storing at half precision.
+const HALF_FROM: usize = 64;
+
+/// How a file stores its weights. Everything is computed in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// As they are.
+    #[default]
+    F32,
+    /// At half precision, cast to f32 where the graph begins: half the size, and outputs within f16 tolerance. Small
+    /// tensors, and those with values beyond 65504, stay f32.
+    F16,
+}
+
+/// What to export, and with what said about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Becomes `metadata_props`, in this order: model, version, seed, ...
+    pub metadata: Vec<(String, String)>,
+    /// How weights are stored.
+    pub weights: Weights,
+    /// Names of the runtimes to serve: `ort`, `tract`, `web`, `candle-onnx`.
+    pub targets: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let runtimes = Target::ALL.iter().flat_map(|target| target.runtimes());
+        Self {
+            metadata: Vec::new(),
+            weights: Weights::F32,
+            targets: runtimes.map(|r| r.to_string()).collect(),
+        }
+    }
+}
+
+/// One file, and the runtimes that it serves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// What stands before `.onnx` in its name: nothing for the first, `candle-onnx` for a form of its own.
+    pub suffix: Option<&'static str>,
+    /// The runtimes among those asked for.
+    pub runtimes: Vec<String>,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// Optimises a graph, lowers it for each runtime asked for, encodes it, and checks the files. Runtimes whose forms are
+/// equal share one.
+pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
+    for runtime in &options.targets {
+        Target::of(runtime).ok_or_else(|| Error::Runtime(runtime.clone()))?;
+    }
+    let simple = optimize(graph)?;
+    let mut variants: Vec<Variant> = Vec::new();
+    for target in Target::ALL {
+        let runtimes: Vec<String> = options
+            .targets
+            .iter()
+            .filter(|r| Target::of(r) == Some(target))
+            .cloned()
+            .collect();
+        if runtimes.is_empty() {
+            continue;
+        }
+        let mut form = optimize(&lower(&simple, target)?)?;
+        if options.weights == Weights::F16 {
+            halve(&mut form)?;
+        }
+        let bytes = encode(&form, &options.metadata);
+        if let Some(equal) = variants.iter_mut().find(|v| v.bytes == bytes) {
+            equal.runtimes.extend(runtimes);
+            continue;
+        }
+        check(&bytes)?;
+        variants.push(Variant {
+            suffix: if variants.is_empty() {
+                None
+            } else {
+                Some(target.runtimes()[0])
+            },
+            runtimes,
+            bytes,
+        });
+    }
+    match variants.is_empty() {
+        true => Err(Error::Model("no runtime to export for was named".into())),
+        false => Ok(variants),
+    }
+}
+
+/// Stores the weights of a graph at half precision, each followed by a cast.
+fn halve(graph: &mut Graph) -> Result<()> {
+    let mut casts = Vec::new();
+    let mut added: Vec<Initializer> = Vec::new();
+    for initializer in &mut graph.initializers {
+        let Ok(values) = initializer.value.as_f32() else {
+            continue;
+        };
+        let bits: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
+        let fits = bits
+            .iter()
+            .zip(values)
+            .all(|(h, v)| h.is_finite() || !v.is_finite());
+        if values.len() < HALF_FROM || !fits {
+            continue;
+        }
+        let shape = initializer.value.shape().to_vec();
+        let bits: Vec<u16> = bits.into_iter().map(half::f16::to_bits).collect();
+        let value = Array::f16_bits(shape.clone(), bits)?;
+        added.push(Initializer {
+            name: initializer.name.clone(),
+            value,
+        });
+        casts.push((initializer.name.clone(), shape));
+    }
+    for half in added {
+        if let Some(initializer) = graph.initializers.iter_mut().find(|i| i.name == half.name) {
+            initializer.value = half.value;
+        }
+    }
+    for (at, (name, shape)) in casts.into_iter().enumerate() {
+        let output = format!("{name}/f32");
+        let shape: Vec<Dim> = shape.into_iter().map(Dim::from).collect();
+        let ty = |dtype| ValueType {
+            dtype,
+            shape: shape.clone(),
+        };
+        graph.types.insert(name.clone(), ty(DType::F16));
+        graph.types.insert(output.clone(), ty(DType::F32));
+        crate::optimize::redirect(&mut graph.nodes, &name, &output);
+        let to = Attribute::Int(crate::tensor::dtype_code(DType::F32).into());
+        let cast = Node {
+            name: output.clone(),
+            op: "Cast".into(),
+            inputs: vec![name],
+            outputs: vec![output],
+            attributes: [("to".to_string(), to)].into(),
+            origin: None,
+        };
+        graph.nodes.insert(at, cast);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use zoo_graph::Port;
+
+    use super::*;
+    use crate::{
+        decode,
+        testing::{Net, assert_same, ops, random},
+    };
+
+    fn graph(op: &str) -> Graph {
+        let mut net = Net::new("decode");
+        net.input(Port::normal("z", &[8, 2, 2]));
+        net.constant("up.weight", random(&[8, 8, 3, 3], 1));
+        net.constant("up.bias", random(&[8], 2));
+        net.node(
+            "up",
+            op,
+            &["z", "up.weight", "up.bias"],
+            &[
+                ("strides", Attribute::Ints(vec![1, 1])),
+                ("pads", Attribute::Ints(vec![1; 4])),
+            ],
+        );
+        net.node("x", "Softplus", &["up"], &[]);
+        net.outputs(&["x"])
+    }
+
+    #[test]
+    fn runtimes_with_equal_forms_share_a_file() {
+        let options = Options {
+            metadata: vec![("model".into(), "gan".into())],
+            ..Options::default()
+        };
+        let variants = export(&graph("Conv"), &options).unwrap();
+        assert_eq!(variants.len(), 1);
+        assert_eq!(variants[0].runtimes, ["ort", "tract", "web", "candle-onnx"]);
+        assert_eq!(
+            variants[0].bytes,
+            export(&graph("Conv"), &options).unwrap()[0].bytes
+        );
+
+        let variants = export(&graph("ConvTranspose"), &options).unwrap();
+        let named: Vec<_> = variants
+            .iter()
+            .map(|v| (v.suffix, v.runtimes.join(" ")))
+            .collect();
+        assert_eq!(
+            named,
+            [
+                (None, "ort tract web".into()),
+                (Some("candle-onnx"), "candle-onnx".into())
+            ]
+        );
+        for variant in &variants {
+            let model = decode(&variant.bytes).unwrap();
+            assert_eq!(model.metadata[0], ("model".into(), "gan".into()));
+            assert_same(&graph("ConvTranspose"), &model.graph, "variant");
+        }
+    }
+
+    #[test]
+    fn targets_narrow_what_is_written() {
+        let only = |runtime: &str| Options {
+            targets: vec![runtime.into()],
+            ..Options::default()
+        };
+        let variants = export(&graph("ConvTranspose"), &only("candle-onnx")).unwrap();
+        assert_eq!((variants.len(), variants[0].suffix), (1, None));
+        assert!(!ops(&decode(&variants[0].bytes).unwrap().graph).contains("ConvTranspose"));
+        let error = export(&graph("Conv"), &only("tensorflow")).unwrap_err();
+        assert!(matches!(error, Error::Runtime(name) if name == "tensorflow"));
+        assert!(
+            export(
+                &graph("Conv"),
+                &Options {
+                    targets: vec![],
+                    ..Options::default()
+                }
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn half_precision_halves_the_weights_alone() {
+        let full = export(&graph("Conv"), &Options::default())
+            .unwrap()
+            .remove(0)
+            .bytes;
+        let options = Options {
+            weights: Weights::F16,
+            ..Options::default()
+        };
+        let bytes = export(&graph("Conv"), &options).unwrap().remove(0).bytes;
+        let half = decode(&bytes).unwrap().graph;
+        let dtype = |name: &str| half.initializer(name).unwrap().dtype();
+        assert_eq!(
+            (dtype("up.weight"), dtype("up.bias")),
+            (DType::F16, DType::F32)
+        );
+        assert_eq!(ops(&half).split(' ').next(), Some("Cast"));
+        assert!(
+            full.len() - bytes.len() > 8 * 8 * 9,
+            "{} against {}",
+            full.len(),
+            bytes.len()
+        );
+        let mut expected = decode(&full).unwrap().graph;
+        for initializer in expected
+            .initializers
+            .iter_mut()
+            .filter(|i| i.name == "up.weight")
+        {
+            let rounded = initializer
+                .value
+                .as_f32()
+                .unwrap()
+                .iter()
+                .map(|&v| half::f16::from_f32(v).to_f32());
+            initializer.value =
+                Array::f32(initializer.value.shape(), rounded.collect::<Vec<_>>()).unwrap();
+        }
+        assert_same(&expected, &half, "half precision");
+    }
+
+    #[test]
+    fn weights_beyond_half_precision_stay() {
+        let mut graph = graph("Conv");
+        let mut values = random(&[8, 8, 3, 3], 1).as_f32().unwrap().to_vec();
+        values[0] = 1e6;
+        graph.initializers[0].value = Array::f32([8, 8, 3, 3], values).unwrap();
+        let bytes = export(
+            &graph,
+            &Options {
+                weights: Weights::F16,
+                ..Options::default()
+            },
+        )
+        .unwrap()
+        .remove(0)
+        .bytes;
+        assert!(!ops(&decode(&bytes).unwrap().graph).contains("Cast"));
+    }
+}

@@ -1,0 +1,122 @@
+//! Nodes that do nothing, and chains of two that one does.
+
+use zoo_graph::{Array, Attribute, Graph, Node};
+
+use super::{fresh, is_output, producer, redirect, set};
+use crate::{scope::Scope, shape};
+
+/// Whether a node's output is its first input, and every other input only says so.
+fn does_nothing(node: &Node, scope: &Scope<'_>) -> bool {
+    let (Some(x), Some(y)) = (node.inputs.first(), node.outputs.first()) else {
+        return false;
+    };
+    let same_type = || scope.ty(x).is_some() && scope.ty(x) == scope.ty(y);
+    match node.op.as_str() {
+        "Identity" => true,
+        "Concat" | "Max" | "Min" => node.inputs.len() == 1,
+        "Reshape" | "Squeeze" | "Unsqueeze" | "Expand" | "Tile" | "Cast" | "Pad" => same_type(),
+        "Slice" => {
+            same_type()
+                && shape::ranges(&scope.args(node)).is_ok_and(|r| r.iter().all(|r| r.step > 0))
+        }
+        "Transpose" => {
+            let perm = node.ints("perm").unwrap_or_default();
+            !perm.is_empty() && perm.iter().enumerate().all(|(i, &p)| p == i as i64)
+        }
+        _ => false,
+    }
+}
+
+/// Removes nodes that do nothing, save those that carry an input straight to an output.
+pub(super) fn identities(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
+    let mut changed = false;
+    let mut i = 0;
+    while i < graph.nodes.len() {
+        if !does_nothing(&graph.nodes[i], &Scope::new(graph, outer)) {
+            i += 1;
+            continue;
+        }
+        let (x, y) = (
+            graph.nodes[i].inputs[0].clone(),
+            graph.nodes[i].outputs[0].clone(),
+        );
+        if !is_output(graph, &y) {
+            graph.nodes.remove(i);
+            redirect(&mut graph.nodes, &y, &x);
+            graph.types.remove(&y);
+            changed = true;
+        } else if let Some(source) = producer(graph, &x).filter(|_| !is_output(graph, &x)) {
+            graph.nodes.remove(i);
+            graph.types.remove(&x);
+            redirect(&mut graph.nodes, &x, &y);
+            for output in graph.nodes[source].outputs.iter_mut().filter(|o| **o == x) {
+                *output = y.clone();
+            }
+            changed = true;
+        } else {
+            let node = &mut graph.nodes[i];
+            if node.op != "Identity" {
+                node.op = "Identity".into();
+                node.inputs.truncate(1);
+                node.attributes.clear();
+                changed = true;
+            }
+            i += 1;
+        }
+    }
+    changed
+}
+
+/// Reshapes of reshapes and transpositions of transpositions read the value before both.
+pub(super) fn chains(graph: &mut Graph) -> bool {
+    let mut changed = false;
+    for i in 0..graph.nodes.len() {
+        let node = &graph.nodes[i];
+        let Some(before) = node
+            .inputs
+            .first()
+            .and_then(|x| producer(graph, x))
+            .map(|p| &graph.nodes[p])
+        else {
+            continue;
+        };
+        let source = before.inputs[0].clone();
+        match (before.op.as_str(), node.op.as_str()) {
+            ("Reshape" | "Squeeze" | "Unsqueeze", "Reshape") => {
+                let Some(ty) = graph.types.get(&node.outputs[0]) else {
+                    continue;
+                };
+                // The target is written anew, as its zeros refer to the value between.
+                let sizes = ty.shape.iter().map(|d| d.fixed().map_or(-1, |s| s as i64));
+                let target: Vec<i64> = sizes.collect();
+                if target.iter().filter(|&&s| s == -1).count() > 1 || target.contains(&0) {
+                    continue;
+                }
+                let name = fresh(graph, &format!("{}/shape", node.outputs[0]));
+                let Ok(target) = Array::i64([target.len()], target) else {
+                    continue;
+                };
+                set(graph, &name, target);
+                graph.nodes[i].inputs = vec![source, name];
+                changed = true;
+            }
+            ("Transpose", "Transpose") => {
+                let (Some(first), Some(second)) = (before.ints("perm"), node.ints("perm")) else {
+                    continue;
+                };
+                let perm: Option<Vec<i64>> = second
+                    .iter()
+                    .map(|&p| first.get(p as usize).copied())
+                    .collect();
+                let Some(perm) = perm else { continue };
+                graph.nodes[i].inputs[0] = source;
+                graph.nodes[i]
+                    .attributes
+                    .insert("perm".into(), Attribute::Ints(perm));
+                changed = true;
+            }
+            _ => {}
+        }
+    }
+    changed
+}
