@@ -31,6 +31,10 @@ pub enum Activation {
 pub fn activation(f: Activation, x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
     expect_len("activation", "y", y.len(), x.len())?;
     let simd = Simd::detect();
+    if x.len() <= PIECE {
+        forward(simd, f, x, y); // waking the pool would take longer
+        return Ok(());
+    }
     y.par_chunks_mut(PIECE)
         .zip(x.par_chunks(PIECE))
         .for_each(|(y, x)| forward(simd, f, x, y));
@@ -50,6 +54,10 @@ pub fn activation_grad(
     expect_len(op, "grad", grad.len(), x.len())?;
     expect_len(op, "grad_x", grad_x.len(), x.len())?;
     let simd = Simd::detect();
+    if x.len() <= PIECE {
+        backward(simd, f, x, y, grad, grad_x);
+        return Ok(());
+    }
     let inputs = x.par_chunks(PIECE).zip(y.par_chunks(PIECE));
     grad_x
         .par_chunks_mut(PIECE)

@@ -2,7 +2,8 @@
 //!
 //! Plain functions on contiguous `f32` slices; images are `[batch, channel, row, column]`. Work is spread
 //! over rayon's current pool and cut up by the shapes alone, so that results are the same bits for every
-//! number of threads. The instruction set is chosen at run time ([`Simd::detect`]).
+//! number of threads. Call them from inside the pool (`pool.install`): from outside, each call wakes a
+//! worker and waits for it. The instruction set is chosen at run time ([`Simd::detect`]).
 
 mod activation;
 mod conv;

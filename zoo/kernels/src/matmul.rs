@@ -65,7 +65,7 @@ pub fn matmul(
     let (a_row, a_col) = if shape.a_transposed { (1, m) } else { (k, 1) };
     let (b_row, b_col) = if shape.b_transposed { (1, k) } else { (n, 1) };
     let to = Shared(c.as_mut_ptr());
-    jobs.into_par_iter().for_each(|(i, row, col)| {
+    let run = |(i, row, col): (usize, usize, usize)| {
         let (rows, cols) = (rows.min(m - row), cols.min(n - col));
         let (a, b) = (
             &a[i * m * k..(i + 1) * m * k],
@@ -99,7 +99,11 @@ pub fn matmul(
                 gemm::Parallelism::None,
             );
         }
-    });
+    };
+    match jobs[..] {
+        [job] => run(job), // waking the pool would take longer
+        _ => jobs.into_par_iter().for_each(run),
+    }
     Ok(())
 }
 

@@ -38,6 +38,10 @@ pub fn adam(
         expect_len("adam", what, len, grad.len())?;
     }
     let simd = Simd::detect();
+    if p.len() <= PIECE {
+        update(simd, *step, grad, m, v, p); // a bias: waking the pool would take longer
+        return Ok(());
+    }
     let state = m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE));
     p.par_chunks_mut(PIECE)
         .zip(grad.par_chunks(PIECE))

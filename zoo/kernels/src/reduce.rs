@@ -73,6 +73,9 @@ simd_fn! {
 /// The sum of the squares of `x`, in f64 throughout (no overflow for large gradients).
 pub fn squared_norm(x: &[f32]) -> f64 {
     let simd = Simd::detect();
+    if x.len() <= PIECE {
+        return sum_squares(simd, x);
+    }
     let pieces: Vec<f64> = x
         .par_chunks(PIECE)
         .map(|piece| sum_squares(simd, piece))
