@@ -140,6 +140,7 @@ pub enum Error {
     },
 }
 
+#[cfg(feature = "ort")]
 impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

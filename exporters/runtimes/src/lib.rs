@@ -24,7 +24,7 @@
 mod bench;
 #[cfg(feature = "candle-onnx")]
 mod candle;
-#[cfg(all(test, feature = "ort"))]
+#[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod convert;

@@ -285,11 +285,13 @@ fn nodes_on_cpu(builder: SessionBuilder, model: &[u8]) -> Vec<String> {
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
         log.push(message.to_string());
     };
-    let session = builder
-        .with_logger(Arc::new(logger))
-        .and_then(|builder| builder.with_log_level(LogLevel::Verbose))
-        .map(|mut builder| builder.commit_from_memory(model));
-    drop(session);
+    let verbose = || -> ort::Result<Session> {
+        let builder = builder.with_logger(Arc::new(logger))?;
+        let mut builder = builder.with_log_level(LogLevel::Verbose)?;
+        builder.commit_from_memory(model)
+    };
+    // Where even this fails, the log may still tell.
+    drop(verbose());
     let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
     placed_on_cpu(&lines)
 }

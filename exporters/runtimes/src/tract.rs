@@ -197,6 +197,60 @@ fn from_tract(tensor: &Tensor) -> Result<Array, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::{bench, common, example_inputs};
+
+    fn engine(model: &tract_onnx::pb::ModelProto) -> (TractEngine, Model) {
+        let file = Model::read(&common::bytes(model)).unwrap();
+        (TractEngine::new(&file).unwrap(), file)
+    }
+
+    #[test]
+    fn plans_are_kept_by_size() {
+        let (mut engine, _) = engine(&common::mlp());
+        let x = |n: usize| Array::f32([n, 2], vec![0.0; 2 * n]).unwrap();
+        let three = engine.plan(&[&x(3)]).unwrap();
+        engine.plan(&[&x(1)]).unwrap();
+        assert!(Arc::ptr_eq(&three, &engine.plan(&[&x(3)]).unwrap()));
+        assert_eq!(engine.plans.len(), 2);
+        // 3 was used last: 1 goes before it.
+        for n in 10..10 + PLANS - 1 {
+            engine.plan(&[&x(n)]).unwrap();
+        }
+        assert_eq!(engine.plans.len(), PLANS);
+        assert!(Arc::ptr_eq(&three, &engine.plan(&[&x(3)]).unwrap()));
+        assert!(engine.symbolic.is_none());
+    }
+
+    /// For people: `cargo test -p zoo-runtimes --lib -- --ignored --nocapture fixed`.
+    #[test]
+    #[ignore = "measures, checks nothing"]
+    fn fixed_against_symbolic_sizes() {
+        let files = [
+            ("mlp", common::wide_mlp()),
+            ("generator", common::generator()),
+        ];
+        for (name, model, n) in files
+            .iter()
+            .flat_map(|(s, m)| [1, 16, 64].map(|n| (s, m, n)))
+        {
+            let [fixed, symbolic] = [false, true].map(|symbolic| {
+                let (mut engine, file) = engine(model);
+                if symbolic {
+                    let model = engine.model.clone().into_optimized().unwrap();
+                    engine.symbolic = Some(model.into_runnable().unwrap());
+                }
+                let inputs = example_inputs(&file.inputs, n, 1).unwrap();
+                let bytes = common::bytes(model);
+                let mut loaded = session::load("tract", &bytes, |_| Ok(engine)).unwrap();
+                bench(loaded.as_mut(), &inputs, &Default::default())
+                    .unwrap()
+                    .ms_median
+            });
+            println!("{name} n={n}: fixed {fixed:.3} ms, symbolic {symbolic:.3} ms");
+        }
+    }
+
     #[test]
     fn versions_are_those_of_the_lock_file() {
         let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");

@@ -1,6 +1,9 @@
 //! Broken files are errors, not panics. (A broken file can still make a library abort the process or compute for ever: the
 //! crate's documentation says so.)
 
+// Helpers of tests may do what tests may.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 #[path = "common/available.rs"]
 mod available;
 mod common;

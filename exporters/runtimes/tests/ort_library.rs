@@ -3,6 +3,8 @@
 //! A process loads one library for ever and its environment is shared by all tests, so what depends on either runs in a
 //! child: this program again, with `ZOO_TEST_CHILD` naming the job.
 
+// Helpers of tests may do what tests may.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 #![cfg(all(feature = "ort", target_os = "linux"))]
 
 use std::{

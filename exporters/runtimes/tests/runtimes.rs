@@ -1,11 +1,14 @@
 //! What every runtime must do alike.
 
+// Helpers of tests may do what tests may.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 #[path = "common/available.rs"]
 mod available;
 mod common;
 
 use available::runtimes;
-use common::{F32, bytes, floats, int, ints, mlp, model, node, value_info};
+use common::{F32, bytes, generator, int, ints, mlp, model, node, value_info, wide_mlp};
 use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_proto::DataType};
 use zoo_runtimes::{
     BenchOptions, Device, LoadOptions, RUNTIMES, Search, bench, example_inputs, find,
@@ -418,60 +421,26 @@ fn benches_count_their_runs() {
 #[test]
 #[ignore = "measures, checks nothing"]
 fn figures() {
-    let layer = |name: &str, from: i64, to: i64| {
-        let values: Vec<f32> = (0..from * to)
-            .map(|i| ((i * 7919) % 1000) as f32 / 1e5 - 0.005)
-            .collect();
-        [
-            floats(&format!("{name}.w"), &[to, from], &values),
-            floats(&format!("{name}.b"), &[to], &vec![0.01; to as usize]),
-        ]
-    };
-    let gemm = |name: &str, x: &str, y: &str| {
-        let (w, b) = (format!("{name}.w"), format!("{name}.b"));
-        node("Gemm", &[x, &w, &b], &[y], vec![int("transB", 1)])
-    };
-    let file = bytes(&model(
-        &[("x", F32, &["N", "784"])],
-        &[("y", F32, &["N", "784"])],
-        [
-            layer("a", 784, 400),
-            layer("b", 400, 400),
-            layer("c", 400, 784),
-        ]
-        .concat(),
-        vec![
-            gemm("a", "x", "p"),
-            node("Relu", &["p"], &["q"], vec![]),
-            gemm("b", "q", "r"),
-            node("Relu", &["r"], &["s"], vec![]),
-            gemm("c", "s", "t"),
-            node("Sigmoid", &["t"], &["y"], vec![]),
-        ],
-    ));
-    for runtime in runtimes() {
-        let mut loaded = runtime
-            .load(
-                &file,
-                &LoadOptions {
-                    threads: 1,
-                    ..cpu()
-                },
-            )
-            .unwrap();
-        for n in [1, 16, 64] {
-            let inputs = example_inputs(loaded.inputs(), n, 1).unwrap();
-            let first = std::time::Instant::now();
-            loaded.run(&inputs).unwrap();
-            let first = first.elapsed().as_secs_f64() * 1e3;
-            let figures = bench(loaded.as_mut(), &inputs, &BenchOptions::default()).unwrap();
-            println!(
-                "{} n={n}: median {:.3} ms, least {:.3} ms, {} runs; first run {first:.1} ms",
-                runtime.name(),
-                figures.ms_median,
-                figures.ms_min,
-                figures.runs
-            );
+    let files = [("mlp", wide_mlp()), ("generator", generator())];
+    for (name, file) in files {
+        for runtime in runtimes() {
+            let options = LoadOptions {
+                threads: 1,
+                ..cpu()
+            };
+            let mut loaded = runtime.load(&bytes(&file), &options).unwrap();
+            for n in [1, 16, 64] {
+                let inputs = example_inputs(loaded.inputs(), n, 1).unwrap();
+                let first = std::time::Instant::now();
+                if let Err(error) = loaded.run(&inputs) {
+                    println!("{name} {error}");
+                    break;
+                }
+                let first = first.elapsed().as_secs_f64() * 1e3;
+                let figures = bench(loaded.as_mut(), &inputs, &BenchOptions::default()).unwrap();
+                let (runtime, median) = (runtime.name(), figures.ms_median);
+                println!("{name} {runtime} n={n}: median {median:.3} ms, first run {first:.1} ms");
+            }
         }
     }
 }

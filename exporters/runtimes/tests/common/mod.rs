@@ -134,3 +134,82 @@ pub fn mlp() -> pb::ModelProto {
 pub fn bytes(model: &pb::ModelProto) -> Vec<u8> {
     model.encode_to_vec()
 }
+
+/// z (N,100) -> y (N,1,28,28), two transposed convolutions, to measure with.
+pub fn generator() -> pb::ModelProto {
+    let weights = |name: &str, dims: &[i64]| {
+        let count = dims.iter().product::<i64>();
+        let value = |i: i64| ((i * 7919) % 1000) as f32 / 1e5 - 0.005;
+        floats(name, dims, &(0..count).map(value).collect::<Vec<f32>>())
+    };
+    let up = |x: &str, w: &str, y: &str| {
+        let attributes = [
+            ("kernel_shape", vec![4, 4]),
+            ("strides", vec![2, 2]),
+            ("pads", vec![1, 1, 1, 1]),
+        ];
+        let attributes = attributes.map(|(name, ints)| pb::AttributeProto {
+            name: name.into(),
+            r#type: AttributeType::Ints as i32,
+            ints,
+            ..Default::default()
+        });
+        node("ConvTranspose", &[x, w], &[y], attributes.to_vec())
+    };
+    model(
+        &[("z", F32, &["N", "100"])],
+        &[("y", F32, &["N", "1", "28", "28"])],
+        vec![
+            weights("a.w", &[3136, 100]),
+            weights("a.b", &[3136]),
+            ints("shape", &[4], &[0, 64, 7, 7]),
+            weights("b.w", &[64, 32, 4, 4]),
+            weights("c.w", &[32, 1, 4, 4]),
+        ],
+        vec![
+            node("Gemm", &["z", "a.w", "a.b"], &["p"], vec![int("transB", 1)]),
+            node("Relu", &["p"], &["q"], vec![]),
+            node("Reshape", &["q", "shape"], &["r"], vec![]),
+            up("r", "b.w", "s"),
+            node("Relu", &["s"], &["t"], vec![]),
+            up("t", "c.w", "u"),
+            node("Sigmoid", &["u"], &["y"], vec![]),
+        ],
+    )
+}
+
+/// x (N,784) -> y (N,784) through two layers of 400, to measure with.
+pub fn wide_mlp() -> pb::ModelProto {
+    let layer = |name: &str, from: i64, to: i64| {
+        let values: Vec<f32> = (0..from * to)
+            .map(|i| ((i * 7919) % 1000) as f32 / 1e5 - 0.005)
+            .collect();
+        let bias = vec![0.01; to as usize];
+        [
+            floats(&format!("{name}.w"), &[to, from], &values),
+            floats(&format!("{name}.b"), &[to], &bias),
+        ]
+    };
+    let gemm = |name: &str, x: &str, y: &str| {
+        let (w, b) = (format!("{name}.w"), format!("{name}.b"));
+        node("Gemm", &[x, &w, &b], &[y], vec![int("transB", 1)])
+    };
+    model(
+        &[("x", F32, &["N", "784"])],
+        &[("y", F32, &["N", "784"])],
+        [
+            layer("a", 784, 400),
+            layer("b", 400, 400),
+            layer("c", 400, 784),
+        ]
+        .concat(),
+        vec![
+            gemm("a", "x", "p"),
+            node("Relu", &["p"], &["q"], vec![]),
+            gemm("b", "q", "r"),
+            node("Relu", &["r"], &["s"], vec![]),
+            gemm("c", "s", "t"),
+            node("Sigmoid", &["t"], &["y"], vec![]),
+        ],
+    )
+}
