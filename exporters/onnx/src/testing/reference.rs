@@ -109,7 +109,7 @@ fn by_definition(args: &Args<'_>) -> Vec<Array> {
         return split(args, &x, &shapes);
     }
     let shape = &shapes[0];
-    let element: Box<dyn Fn(&[usize]) -> f64> = match node.op.as_str() {
+    let element: Element = match node.op.as_str() {
         "Elu" => map(x, f64::from(node.float("alpha").unwrap_or(1.0)), |v, a| {
             if v > 0.0 { v } else { a * v.exp_m1() }
         }),
