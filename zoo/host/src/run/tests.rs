@@ -1,0 +1,4 @@
+#[path = "tests/checkpoints.rs"]
+mod checkpoints;
+#[path = "tests/training.rs"]
+mod training;
