@@ -1,1 +1,135 @@
-//! Pictures: grids of images, plots, text thumbnails.
+//! Pictures: grids of images, comparison sheets, plots, text thumbnails.
+//!
+//! Everything is drawn with an embedded font and plain arithmetic, so that the same input gives the same pixels on every
+//! machine.
+
+use std::path::Path;
+
+use image::{DynamicImage, ImageFormat};
+use zoo_sdk::Array;
+
+use crate::data;
+
+mod canvas;
+mod grid;
+mod plot;
+mod thumbnail;
+
+pub use grid::{beside, grid, strip};
+pub use plot::{Scale, Series, plot};
+pub use thumbnail::thumbnail;
+
+/// What can go wrong with a picture.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The array is no batch of images, or no image.
+    #[error("{what}: expected f32 {expected} with 1 or 3 channels, got {got}")]
+    Shape {
+        /// The picture to be drawn.
+        what: &'static str,
+        /// The shape wanted.
+        expected: &'static str,
+        /// Type and shape given.
+        got: String,
+    },
+    /// The images of one sheet differ in size.
+    #[error(
+        "comparison sheet: the images of row {row:?} are {got:?}, those of the first row {expected:?} (height, width)"
+    )]
+    Mixed {
+        /// The row's label.
+        row: String,
+        /// Height and width of the first row's images.
+        expected: [usize; 2],
+        /// Height and width of this row's.
+        got: [usize; 2],
+    },
+    /// The picture would be too large.
+    #[error("{what}: {width}x{height} pixels are too many; draw fewer images or a smaller scale")]
+    TooLarge {
+        /// The picture to be drawn.
+        what: &'static str,
+        /// Its width.
+        width: u64,
+        /// Its height.
+        height: u64,
+    },
+    /// The file cannot be written.
+    #[error("{file}: cannot be written: {cause}")]
+    Write {
+        /// The file.
+        file: String,
+        /// Why.
+        cause: String,
+    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] data::Error),
+}
+
+/// Shorthand for results of this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Writes a PNG under a temporary name in the same folder, then renames it, so that nobody sees half a picture. A file
+/// that is there already is replaced.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn save_png(picture: &DynamicImage, path: &Path) -> Result<()> {
+    let failed = |cause: String| Error::Write {
+        file: path.display().to_string(),
+        cause,
+    };
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, ImageFormat::Png)
+        .map_err(|e| failed(e.to_string()))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".picture-")
+        .suffix(".tmp")
+        .tempfile_in(folder)
+        .map_err(|e| failed(e.to_string()))?;
+    std::io::Write::write_all(&mut file, bytes.get_ref()).map_err(|e| failed(e.to_string()))?;
+    share(file.as_file()).map_err(|e| failed(e.to_string()))?;
+    file.persist(path)
+        .map_err(|e| failed(e.error.to_string()))?;
+    Ok(())
+}
+
+/// Temporary files are private; pictures are as readable as other files.
+#[cfg(unix)]
+fn share(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn share(_: &std::fs::File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Reads a PNG or JPEG as `[C,H,W]` in [0, 1]; C is 1 where every pixel is grey, else 3.
+///
+/// # Errors
+/// [`Error::Read`], naming the file.
+pub fn read_image(path: &Path) -> Result<Array> {
+    let picture = data::decode_image(path)?;
+    let shape = [picture.channels, picture.size.height, picture.size.width];
+    let values: Vec<f32> = picture
+        .bytes
+        .iter()
+        .map(|&b| f32::from(b) / 255.0)
+        .collect();
+    Array::f32(shape, values).map_err(|e| Error::Shape {
+        what: "picture",
+        expected: "[C,H,W]",
+        got: e.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

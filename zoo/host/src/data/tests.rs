@@ -1,0 +1,5 @@
+use super::*;
+
+mod archives;
+mod formats;
+mod hostile;
