@@ -52,7 +52,7 @@ pub(super) fn loss_plot(disk: &Disk, layout: &Layout) -> Result<Option<PathBuf>>
         .into_iter()
         .map(|(name, points)| Series { name, points })
         .collect();
-    let plot = picture::plot("losses", "step", &series, Scale::Linear)?;
+    let plot = picture::plot("losses", "step", &series, Scale::Linear);
     let path = layout.loss_plot();
     disk.replace(&path, &png(&plot)?)?;
     Ok(Some(path))
