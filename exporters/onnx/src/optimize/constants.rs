@@ -34,7 +34,9 @@ pub(super) fn fold(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
             .iter()
             .filter(own)
             .filter(|name| !left.contains_key(*name));
+        // Of equal ones the first: a weight stands before its mask.
         let weight = weight
+            .rev()
             .max_by_key(|name| graph.initializer(name).map_or(0, |a| a.len()))
             .cloned();
         let output = &node.outputs[0];
