@@ -87,7 +87,7 @@ fn split(files: &[PathBuf], budget: &mut Budget) -> Result<RawSplit> {
         let file = path.display().to_string();
         let bytes = metadata(path)?.len();
         let count = usize::try_from(bytes).unwrap_or(usize::MAX) / RECORD;
-        if count == 0 || bytes % RECORD as u64 != 0 {
+        if count == 0 || !bytes.is_multiple_of(RECORD as u64) {
             return Err(content(
                 file,
                 "size",

@@ -17,7 +17,7 @@ mod idx;
 mod import;
 mod info;
 mod known;
-mod npy;
+pub(crate) mod npy;
 mod npz;
 mod settings;
 

@@ -194,7 +194,7 @@ fn convert(bytes: Vec<u8>, kind: Kind) -> Option<Values> {
 }
 
 /// The three entries of the header's dictionary: `descr`, `fortran_order`, `shape`.
-fn parse_header(text: &[u8]) -> Result<(String, bool, Vec<usize>), String> {
+pub(crate) fn parse_header(text: &[u8]) -> Result<(String, bool, Vec<usize>), String> {
     let text = std::str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
     let mut rest = text
         .trim()
