@@ -187,6 +187,9 @@ pub enum Error {
     /// A picture could not be drawn.
     #[error(transparent)]
     Picture(#[from] crate::picture::Error),
+    /// A graph, an ONNX file or a bundle is not what it should be.
+    #[error(transparent)]
+    Onnx(#[from] zoo_onnx::Error),
     /// A picture could not be encoded.
     #[error("cannot encode a picture: {0}")]
     Encode(String),
@@ -212,6 +215,40 @@ pub enum Error {
         /// The newest checkpoint.
         kept: Option<PathBuf>,
     },
+    /// A runtime or a device cannot be had, or refuses a file.
+    #[error(transparent)]
+    Runtime(#[from] zoo_runtimes::Error),
+    /// A graph that a model or bundle does not have.
+    #[error("{}: the model {model:?} has no graph {graph:?}, only {}; {hint}", path.display(), graphs.join(", "))]
+    NoGraph {
+        /// The run or bundle.
+        path: PathBuf,
+        /// The model.
+        model: String,
+        /// The graph.
+        graph: String,
+        /// The graphs there are.
+        graphs: Vec<String>,
+        /// What needs the graph.
+        hint: &'static str,
+    },
+    /// An exported file that does not compute what it was recorded from.
+    #[error(
+        "graph {graph:?} as exported to {variant} does not compute what candle computes (on {runtime}): {what}; nothing was written"
+    )]
+    Unproven {
+        /// The graph.
+        graph: String,
+        /// The file.
+        variant: String,
+        /// The runtime that ran it.
+        runtime: String,
+        /// The difference or the failure.
+        what: String,
+    },
+    /// Options that do not fit together.
+    #[error("{0}")]
+    Usage(String),
     /// A plugin's answer.
     #[error("model {model:?}: {source}")]
     Plugin {
@@ -229,7 +266,7 @@ impl Error {
     /// The exit code of a command that ends with this error: 1 for what was computed and failed, 2 for bad usage or input.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Diverged { .. } => 1,
+            Self::Diverged { .. } | Self::Unproven { .. } => 1,
             Self::Plugin { source, .. } => match source {
                 zoo_sdk::Error::Input(_) | zoo_sdk::Error::Host(_) => 2,
                 zoo_sdk::Error::Diverged(_) | zoo_sdk::Error::Internal(_) => 1,

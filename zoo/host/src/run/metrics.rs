@@ -170,7 +170,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
         .collect())
 }
 
-/// `metrics`, where all of them are finite numbers; the others left out.
+/// Those of `metrics` that are finite: JSON has no other numbers.
 pub(super) fn finite(metrics: &Metrics) -> Metrics {
     metrics
         .iter()

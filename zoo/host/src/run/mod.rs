@@ -27,8 +27,10 @@ pub use checkpoint::{KEPT, Newest};
 pub use dir::{Content, Layout, RunDir};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use metrics::{Record, read_metrics};
-pub use open::{BundleConfig, Trained, Which, open};
+pub use open::{Trained, Which, open};
 pub use tensors::{from_safetensors, to_safetensors};
+pub(crate) use pictures::{grid_png, losses};
+pub(crate) use train::load_data;
 pub use train::{Observer, Quiet, TrainOptions, TrainOutcome, train};
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! Trained weights, from a run or a bundle.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use zoo_sdk::{DataSpec, Metrics, OpenRequest, Session, Tensors};
+use zoo_onnx::Bundle;
+use zoo_sdk::{Binarization, DataSpec, Metrics, OpenRequest, Session, Tensors};
 
-use super::checkpoint::{self, sha256};
+use super::checkpoint;
 use super::dir::Layout;
 use super::record::last_part;
 use super::tensors::from_safetensors;
@@ -16,6 +15,9 @@ use super::train::threads;
 use crate::registry::Registry;
 use crate::settings::{self, Given, Resolved};
 use crate::{Error, Result};
+
+/// Weights in a bundle.
+const WEIGHTS: &str = "model.safetensors";
 
 /// Which weights of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +63,7 @@ pub struct Trained {
     pub settings: Option<Resolved>,
     /// Weights and buffers by parameter path.
     pub weights: Tensors,
-    /// `raw` or `ema`.
+    /// `raw`, `ema`, or `exported` for a bundle.
     pub kind: &'static str,
     /// Steps done.
     pub step: u64,
@@ -74,20 +76,6 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// What a bundle of these weights says in `config.json`.
-    pub fn bundle_config(&self) -> BundleConfig {
-        BundleConfig {
-            model: self.model.clone(),
-            version: self.version.clone(),
-            config: self.config.clone(),
-            data: self.data.clone(),
-            weights: self.kind.to_owned(),
-            step: self.step,
-            seed: self.seed,
-            metrics: self.metrics.clone(),
-        }
-    }
-
     /// A session over these weights. `threads` 0 means all.
     ///
     /// # Errors
@@ -121,7 +109,7 @@ pub fn open(registry: &Registry, path: &Path, which: Which) -> Result<Trained> {
     if layout.config().is_file() {
         return open_run(registry, &layout, which);
     }
-    if path.join("manifest.json").is_file() && path.join("config.json").is_file() {
+    if path.join("manifest.json").is_file() {
         return open_bundle(path, which);
     }
     Err(Error::NotARun {
@@ -213,92 +201,48 @@ fn open_run(registry: &Registry, layout: &Layout, which: Which) -> Result<Traine
     })
 }
 
-/// `config.json` of a bundle: what opens its `model.safetensors` again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BundleConfig {
-    /// The model's name.
-    pub model: String,
-    /// The version of the model that trained it.
-    pub version: String,
-    /// The model's settings.
-    pub config: Json,
-    /// What it was trained on.
-    pub data: DataSpec,
-    /// `raw` or `ema`.
-    pub weights: String,
-    /// Steps done.
-    pub step: u64,
-    /// The run's seed.
-    pub seed: u64,
-    /// Metrics on held-out data, where they were measured.
-    #[serde(default)]
-    pub metrics: Metrics,
-}
-
 fn open_bundle(path: &Path, which: Which) -> Result<Trained> {
-    let config_path = path.join("config.json");
-    let text = fs::read(&config_path).map_err(Error::io("read", &config_path))?;
-    let config: BundleConfig = serde_json::from_slice(&text).map_err(|e| Error::Corrupt {
-        path: config_path,
-        what: format!("not the settings of a bundle: {e}; export it again"),
-    })?;
-    let kind = if config.weights == "ema" {
-        "ema"
-    } else {
-        "raw"
-    };
-    let fits = match which {
-        Which::Auto => true,
-        Which::Raw => kind == "raw",
-        Which::Ema => kind == "ema",
-        Which::Best => false,
-    };
-    if !fits {
+    if which != Which::Auto {
         return Err(Error::NoCheckpoint {
             path: path.to_owned(),
-            what: format!(
-                "is a bundle, which holds one set of weights ({kind}); leave out --weights"
-            ),
+            what: "is a bundle, which holds one set of weights; leave out --weights".to_owned(),
         });
     }
-    let weights_path = path.join("model.safetensors");
-    let bytes = fs::read(&weights_path).map_err(Error::io("read", &weights_path))?;
-    let corrupt = |what: String| Error::Corrupt {
-        path: weights_path.clone(),
+    // Checks every file against its hash.
+    let bundle = Bundle::open(path)?;
+    let weights = bundle.read(WEIGHTS)?;
+    let weights = from_safetensors(&weights).map_err(|what| Error::Corrupt {
+        path: path.join(WEIGHTS),
         what,
-    };
-    if let Some(expected) = manifest_hash(path)?
-        && expected != sha256(&bytes)
-    {
-        return Err(corrupt(
-            "the content is damaged: its SHA-256 is not the one in manifest.json; export it again"
-                .to_owned(),
-        ));
-    }
+    })?;
+    let manifest = bundle.manifest().clone();
+    let binarization = manifest.data.binarization.as_str();
+    let known = Binarization::ALL
+        .iter()
+        .find(|(name, _)| *name == binarization);
+    let (_, binarization) = known.ok_or_else(|| Error::Corrupt {
+        path: path.join("manifest.json"),
+        what: format!("data.binarization {binarization:?} is unknown; export the run again"),
+    })?;
     Ok(Trained {
         path: path.to_owned(),
-        model: config.model,
-        version: config.version,
-        config: config.config,
-        data: config.data,
+        model: manifest.model,
+        version: manifest.version,
+        config: manifest.config,
+        data: DataSpec {
+            name: manifest.data.name,
+            image: manifest.data.image,
+            classes: manifest.data.classes,
+            binarization: *binarization,
+            sha256: manifest.data.sha256,
+            licence: manifest.data.licence,
+        },
         settings: None,
-        weights: from_safetensors(&bytes).map_err(corrupt)?,
-        kind,
-        step: config.step,
-        seed: config.seed,
-        metrics: config.metrics,
+        weights,
+        kind: "exported",
+        step: manifest.step,
+        seed: manifest.seed,
+        metrics: manifest.metrics,
         warnings: Vec::new(),
     })
-}
-
-/// The hash of `model.safetensors` in the manifest, where it is listed.
-fn manifest_hash(bundle: &Path) -> Result<Option<String>> {
-    let path = bundle.join("manifest.json");
-    let text = fs::read(&path).map_err(Error::io("read", &path))?;
-    let manifest: Json = serde_json::from_slice(&text).map_err(|e| Error::Corrupt {
-        path,
-        what: format!("not a manifest: {e}; export it again"),
-    })?;
-    let hash = manifest.pointer("/files/model.safetensors/sha256");
-    Ok(hash.and_then(Json::as_str).map(str::to_owned))
 }

@@ -14,7 +14,7 @@ use crate::picture::{self, Scale, Series};
 use crate::{Error, Result};
 
 /// Images `[N,C,H,W]` as a PNG of rows and columns, with its width and height.
-pub(super) fn grid_png(images: &Array) -> Result<(Vec<u8>, (u32, u32))> {
+pub(crate) fn grid_png(images: &Array) -> Result<(Vec<u8>, (u32, u32))> {
     let columns = (images.shape().first().copied().unwrap_or(1) as f64)
         .sqrt()
         .ceil() as usize;
@@ -30,11 +30,11 @@ fn png(picture: &DynamicImage) -> Result<Vec<u8>> {
     Ok(bytes.into_inner())
 }
 
-/// Draws the run's losses over its steps; none where there is no record.
-pub(super) fn loss_plot(disk: &Disk, layout: &Layout) -> Result<Option<PathBuf>> {
+/// The run's losses over its steps; none where there is no record.
+pub(crate) fn losses(layout: &Layout) -> Result<Vec<Series>> {
     let metrics = layout.metrics();
     if !metrics.exists() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let mut curves: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for record in read_metrics(&metrics)? {
@@ -45,13 +45,18 @@ pub(super) fn loss_plot(disk: &Disk, layout: &Layout) -> Result<Option<PathBuf>>
             }
         }
     }
-    if curves.is_empty() {
+    let series = curves
+        .into_iter()
+        .map(|(name, points)| Series { name, points });
+    Ok(series.collect())
+}
+
+/// Draws the run's losses over its steps; nothing where there is no record.
+pub(super) fn loss_plot(disk: &Disk, layout: &Layout) -> Result<Option<PathBuf>> {
+    let series = losses(layout)?;
+    if series.is_empty() {
         return Ok(None);
     }
-    let series: Vec<_> = curves
-        .into_iter()
-        .map(|(name, points)| Series { name, points })
-        .collect();
     let plot = picture::plot("losses", "step", &series, Scale::Linear);
     let path = layout.loss_plot();
     disk.replace(&path, &png(&plot)?)?;

@@ -222,7 +222,7 @@ pub fn train(
 }
 
 /// Data as the settings say.
-pub(super) fn load_data(resolved: &Resolved) -> Result<OwnedDataset> {
+pub(crate) fn load_data(resolved: &Resolved) -> Result<OwnedDataset> {
     let settings: DataSettings =
         serde_json::from_value(resolved.data.clone()).map_err(|e| Error::BadData(e.to_string()))?;
     Ok(crate::data::load(

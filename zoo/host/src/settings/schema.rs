@@ -112,6 +112,16 @@ impl<'a> Schema<'a> {
             .cloned()
     }
 
+    /// What the setting means, in the author's words.
+    pub(super) fn description(self) -> Option<&'a str> {
+        self.node.get("description").and_then(Json::as_str)
+    }
+
+    /// What fits, for people: `an integer, at least 1`.
+    pub(super) fn fits(self) -> String {
+        self.resolve().expected(0)
+    }
+
     /// Dotted keys of everything that can be set.
     pub(super) fn keys(self, prefix: &str) -> Vec<String> {
         let mut keys = Vec::new();

@@ -398,19 +398,23 @@ fn a_bundle_opens_like_a_run() {
     go(&options(&run, &["train.steps=2", "train.ema=true"])).unwrap();
     let trained = open(&registry(), &run, Which::Auto).unwrap();
     let bundle = folder.path().join("bundle");
-    fs::create_dir(&bundle).unwrap();
+    let mut writer = zoo_onnx::BundleWriter::create(&bundle).unwrap();
     let weights = crate::run::to_safetensors(&trained.weights).unwrap();
-    fs::write(bundle.join("model.safetensors"), &weights).unwrap();
-    fs::write(
-        bundle.join("config.json"),
-        serde_json::to_vec(&trained.bundle_config()).unwrap(),
-    )
-    .unwrap();
-    fs::write(bundle.join("manifest.json"), "{}").unwrap();
+    writer.file("model.safetensors", &weights).unwrap();
+    let manifest = zoo_onnx::Manifest {
+        model: trained.model.clone(),
+        version: trained.version.clone(),
+        step: trained.step,
+        config: trained.config.clone(),
+        data: serde_json::from_value(serde_json::to_value(&trained.data).unwrap()).unwrap(),
+        ..Default::default()
+    };
+    writer.finish(manifest, &zoo_onnx::Card::default()).unwrap();
+
     let opened = open(&registry(), &bundle, Which::Auto).unwrap();
     assert_eq!(
-        (opened.weights, opened.config, opened.kind),
-        (trained.weights, trained.config, "ema")
+        (opened.weights, opened.config, opened.data, opened.step),
+        (trained.weights, trained.config, trained.data, 2)
     );
     assert!(open(&registry(), &bundle, Which::Raw).is_err());
     let result = evaluate(&registry(), &EvaluateOptions::new(&bundle), &mut Silent).unwrap();
@@ -422,7 +426,7 @@ fn a_bundle_opens_like_a_run() {
     .unwrap();
     assert!(matches!(
         open(&registry(), &bundle, Which::Auto),
-        Err(Error::Corrupt { .. })
+        Err(Error::Onnx(_))
     ));
 }
 

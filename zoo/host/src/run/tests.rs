@@ -1,4 +1,0 @@
-#[path = "tests/checkpoints.rs"]
-mod checkpoints;
-#[path = "tests/training.rs"]
-mod training;
