@@ -1,14 +1,18 @@
 //! The library call behind `zoo bench`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use zoo_runtimes::Search;
+use zoo_onnx::Bundle;
+use zoo_runtimes::{Device, LoadOptions, Loaded, Runtime, Search};
 
-use crate::Result;
+use crate::engine::{CANDLE, CandleGraph, choose, graph, open_bundle};
 use crate::registry::Registry;
+use crate::run::{Trained, Which, open};
 use crate::verify::Skipped;
+use crate::{Error, Result};
 
 /// What to time.
 #[derive(Clone, Debug)]
@@ -84,12 +88,186 @@ pub fn bench(
     options: &BenchOptions,
     progress: &mut dyn FnMut(&BenchRow),
 ) -> Result<Bench> {
-    let _ = (registry, options, progress);
-    todo!()
+    let bundle = open_bundle(&options.bundle)?;
+    if options.batches.contains(&0) {
+        return Err(Error::Usage("--batch: give sizes of at least 1".to_owned()));
+    }
+    let load = LoadOptions {
+        device: options.device.parse()?,
+        threads: options.threads,
+    };
+    let asked = !options.runtimes.is_empty();
+    let mut engines = Vec::new();
+    let mut out = Bench::default();
+    let skip = |runtime: &str, reason: String| Skipped {
+        runtime: runtime.to_owned(),
+        reason,
+    };
+    if !asked || options.runtimes.iter().any(|r| r == CANDLE) {
+        match candle_source(registry, &bundle, load.device) {
+            Ok(source) => engines.push(source),
+            Err(error) if asked => return Err(error),
+            Err(error) => out.skipped.push(skip(CANDLE, error.to_string())),
+        }
+    }
+    let others: Vec<String> = options
+        .runtimes
+        .iter()
+        .filter(|r| *r != CANDLE)
+        .cloned()
+        .collect();
+    if !asked || !others.is_empty() {
+        let (runtimes, skipped) = choose(&others, &options.search)?;
+        out.skipped.extend(skipped);
+        engines.extend(runtimes.into_iter().map(Source::Runtime));
+    }
+    let measure = Measure {
+        registry,
+        options,
+        bundle: &bundle,
+        load: &load,
+    };
+    for graph in bundle.manifest().graphs.keys() {
+        for engine in &engines {
+            let loaded = match measure.load(graph, engine) {
+                Ok(loaded) => loaded,
+                Err(error) if asked => return Err(error),
+                Err(error) => {
+                    out.skipped.push(skip(engine.name(), error.to_string()));
+                    continue;
+                }
+            };
+            for row in measure.time(graph, engine, loaded)? {
+                progress(&row);
+                out.results.push(row);
+            }
+        }
+    }
+    out.skipped.dedup();
+    Ok(out)
 }
 
-impl std::fmt::Display for Bench {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.results.len())
+/// What computes.
+enum Source {
+    Candle(Box<Trained>),
+    Runtime(Box<dyn Runtime>),
+}
+
+impl Source {
+    fn name(&self) -> &str {
+        match self {
+            Self::Candle(_) => CANDLE,
+            Self::Runtime(runtime) => runtime.name(),
+        }
+    }
+}
+
+fn candle_source(registry: &Registry, bundle: &Bundle, device: Device) -> Result<Source> {
+    if !matches!(device, Device::Cpu | Device::Cuda(_)) {
+        return Err(Error::Usage(format!(
+            "candle does not compute on {device}; leave it out of --runtime"
+        )));
+    }
+    Ok(Source::Candle(Box::new(open(
+        registry,
+        bundle.dir(),
+        Which::Auto,
+    )?)))
+}
+
+struct Measure<'a> {
+    registry: &'a Registry,
+    options: &'a BenchOptions,
+    bundle: &'a Bundle,
+    load: &'a LoadOptions,
+}
+
+impl Measure<'_> {
+    fn load(&self, name: &str, source: &Source) -> Result<Box<dyn Loaded>> {
+        match source {
+            Source::Candle(trained) => {
+                let device = &self.options.device;
+                let session = trained.session(self.registry, self.options.threads, device)?;
+                let graphs = session.graphs().map_err(Error::plugin(&trained.model))?;
+                let info = graph(&graphs, name).cloned().ok_or_else(|| Error::NoGraph {
+                    path: self.bundle.dir().to_owned(),
+                    model: trained.model.clone(),
+                    graph: name.to_owned(),
+                    graphs: graphs.iter().map(|g| g.name.clone()).collect(),
+                    hint: "the bundle was exported by another version of the model: export it again",
+                })?;
+                Ok(Box::new(CandleGraph { session, info }))
+            }
+            Source::Runtime(runtime) => {
+                let variant = self.bundle.variant_for(name, runtime.name())?;
+                Ok(runtime.load(&self.bundle.read(&variant.file)?, self.load)?)
+            }
+        }
+    }
+
+    fn time(
+        &self,
+        name: &str,
+        source: &Source,
+        mut loaded: Box<dyn Loaded>,
+    ) -> Result<Vec<BenchRow>> {
+        let ports = self.bundle.manifest().graphs.get(name);
+        let ports = ports.map_or(&[][..], |graph| graph.inputs.as_slice());
+        let how = zoo_runtimes::BenchOptions {
+            time: self.options.time,
+            ..Default::default()
+        };
+        let rows = self.options.batches.iter().map(|&batch| {
+            let inputs = zoo_runtimes::example_inputs(ports, batch, 0)?;
+            let figures = zoo_runtimes::bench(loaded.as_mut(), &inputs, &how)?;
+            Ok(BenchRow {
+                graph: name.to_owned(),
+                runtime: source.name().to_owned(),
+                device: self.options.device.clone(),
+                batch,
+                threads: match source {
+                    // It has no threads within an operation.
+                    Source::Runtime(runtime) if runtime.name() == "tract" => 1,
+                    _ => self.options.threads,
+                },
+                ms_median: figures.ms_median,
+                ms_min: figures.ms_min,
+                images_per_s: batch as f64 / figures.ms_median * 1e3,
+            })
+        });
+        rows.collect()
+    }
+}
+
+impl fmt::Display for Bench {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let longest = |name: fn(&BenchRow) -> &str| {
+            let names = self.results.iter().map(|row| name(row).len());
+            names.chain([7]).max().unwrap_or(7)
+        };
+        let (graph, runtime) = (longest(|r| &r.graph), longest(|r| &r.runtime));
+        write!(
+            f,
+            "{:graph$}  {:runtime$}  device  batch  threads  median ms     min ms   images/s",
+            "graph", "runtime"
+        )?;
+        for row in &self.results {
+            write!(
+                f,
+                "\n{:graph$}  {:runtime$}  {:6}  {:>5}  {:>7}  {:>9.3}  {:>9.3}  {:>9.0}",
+                row.graph,
+                row.runtime,
+                row.device,
+                row.batch,
+                row.threads,
+                row.ms_median,
+                row.ms_min,
+                row.images_per_s
+            )?;
+        }
+        for skipped in &self.skipped {
+            write!(f, "\n{} was left out: {}", skipped.runtime, skipped.reason)?;
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,16 @@
 //! The library call behind `zoo doctor`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use zoo_runtimes::Search;
+use zoo_graph::Node;
+use zoo_runtimes::{Device, LoadOptions, Runtime, Search};
+use zoo_sdk::{Binarization, DataSpec, Graph, OpenRequest, Port, Tensors};
 
+use crate::Result;
+use crate::data::EMBEDDED;
+use crate::engine::CANDLE;
 use crate::registry::Registry;
 
 /// What this program finds on this machine.
@@ -67,12 +73,203 @@ pub struct DataReport {
 
 /// Looks around. Never fails: what is missing is part of the report.
 pub fn doctor(registry: &Registry, search: &Search) -> Doctor {
-    let _ = (registry, search);
-    todo!()
+    let mut runtimes = vec![candle(registry)];
+    for (name, runtime) in zoo_runtimes::found(search) {
+        runtimes.push(match runtime {
+            Ok(runtime) => RuntimeReport {
+                name: name.to_owned(),
+                found: true,
+                version: Some(runtime.version()),
+                path: runtime.path(),
+                devices: devices(runtime.as_ref()),
+                reason: None,
+            },
+            Err(error) => missing(name, error.to_string()),
+        });
+    }
+    for name in ["ort", "candle-onnx"] {
+        if !zoo_runtimes::RUNTIMES.contains(&name) {
+            let reason = format!("this program was built without it; build with --features {name}");
+            runtimes.push(missing(name, reason));
+        }
+    }
+    Doctor {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        cpu_features: cpu_features(),
+        runtimes,
+        models: registry
+            .descriptions()
+            .map(|d| ModelReport {
+                name: d.name.clone(),
+                version: d.version.clone(),
+            })
+            .collect(),
+        data: EMBEDDED
+            .iter()
+            .map(|e| DataReport {
+                name: e.name.to_owned(),
+                summary: e.summary.to_owned(),
+                licence: e.licence.to_owned(),
+            })
+            .collect(),
+        data_dir: data_dir(search),
+    }
 }
 
-impl std::fmt::Display for Doctor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.version)
+fn missing(name: &str, reason: String) -> RuntimeReport {
+    RuntimeReport {
+        name: name.to_owned(),
+        found: false,
+        version: None,
+        path: None,
+        devices: Vec::new(),
+        reason: Some(reason),
+    }
+}
+
+fn data_dir(search: &Search) -> Option<PathBuf> {
+    let named = search.data_dir.clone();
+    named.or_else(zoo_runtimes::install::default_data_dir)
+}
+
+/// Devices on which a small file can be loaded. A runtime refuses what it does not have.
+fn devices(runtime: &dyn Runtime) -> Vec<String> {
+    let Ok(file) = small_file() else {
+        return Vec::new();
+    };
+    let all = [
+        Device::Cpu,
+        Device::Cuda(0),
+        Device::TensorRt(0),
+        Device::CoreMl,
+        Device::DirectMl(0),
+        Device::WebGpu,
+    ];
+    let usable = all.into_iter().filter(|&device| {
+        let options = LoadOptions { device, threads: 1 };
+        runtime.load(&file, &options).is_ok()
+    });
+    usable.map(|device| device.to_string()).collect()
+}
+
+/// y = relu(x)
+fn small_file() -> Result<Vec<u8>> {
+    let ports = |name: &str| vec![Port::batched(name, &[4])];
+    let (x, y) = (ports("x"), ports("y"));
+    let types = x.iter().chain(&y).map(|p| (p.name.clone(), p.value_type()));
+    let graph = Graph {
+        name: "probe".into(),
+        types: types.collect(),
+        nodes: vec![Node {
+            name: "y".into(),
+            op: "Relu".into(),
+            inputs: vec!["x".into()],
+            outputs: vec!["y".into()],
+            ..Node::default()
+        }],
+        inputs: x,
+        outputs: y,
+        ..Graph::default()
+    };
+    let variants = zoo_onnx::export(&graph, &zoo_onnx::Options::default())?;
+    Ok(variants
+        .into_iter()
+        .next()
+        .map_or_else(Vec::new, |v| v.bytes))
+}
+
+/// candle is part of the program. A device that it has gets as far as complaining about the weights that are not given
+/// here; one that it does not have is refused before that.
+fn candle(registry: &Registry) -> RuntimeReport {
+    let outcome = |device: &str| {
+        let model = registry.descriptions().next()?;
+        let plugin = registry.get(&model.name).ok()?;
+        let opened = plugin.open(&OpenRequest {
+            model: model.defaults.get("model").cloned().unwrap_or_default(),
+            data: DataSpec {
+                name: "probe".into(),
+                image: [1, 28, 28],
+                classes: Vec::new(),
+                binarization: Binarization::None,
+                sha256: String::new(),
+                licence: None,
+            },
+            weights: Tensors::new(),
+            threads: 1,
+            device: device.to_owned(),
+        });
+        Some(opened.err().map(|error| error.to_string()))
+    };
+    let cpu = outcome("cpu");
+    let others = ["cuda:0", "metal"].into_iter();
+    let others = others.filter(|device| cpu.is_some() && outcome(device) == cpu);
+    RuntimeReport {
+        name: CANDLE.to_owned(),
+        found: true,
+        version: None,
+        path: None,
+        devices: std::iter::once("cpu")
+            .chain(others)
+            .map(str::to_owned)
+            .collect(),
+        reason: None,
+    }
+}
+
+/// What the kernels choose among at run time.
+fn cpu_features() -> Vec<String> {
+    #[cfg(target_arch = "x86_64")]
+    let features = [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let features: [(&str, bool); 0] = [];
+    let there = features.into_iter().filter(|(_, there)| *there);
+    there.map(|(name, _)| name.to_owned()).collect()
+}
+
+impl fmt::Display for Doctor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threads = if self.cores == 1 { "thread" } else { "threads" };
+        write!(
+            f,
+            "zoo {} on {}, {} {threads}",
+            self.version, self.system, self.cores
+        )?;
+        if !self.cpu_features.is_empty() {
+            write!(f, ", {}", self.cpu_features.join(" "))?;
+        }
+        writeln!(f, "\n\nruntimes")?;
+        for runtime in &self.runtimes {
+            let mark = if runtime.found { "found  " } else { "missing" };
+            write!(f, "  {mark}  {:11}", runtime.name)?;
+            let facts = [
+                runtime.version.clone(),
+                (!runtime.devices.is_empty()).then(|| format!("on {}", runtime.devices.join(", "))),
+                runtime.path.as_ref().map(|path| path.display().to_string()),
+                runtime.reason.clone(),
+            ];
+            let facts: Vec<String> = facts.into_iter().flatten().collect();
+            writeln!(f, "  {}", facts.join("; "))?;
+        }
+        writeln!(f, "\nmodels")?;
+        for model in &self.models {
+            writeln!(f, "  {} {}", model.name, model.version)?;
+        }
+        writeln!(f, "\ndata sets in the program")?;
+        for data in &self.data {
+            writeln!(f, "  {}: {} ({})", data.name, data.summary, data.licence)?;
+        }
+        match &self.data_dir {
+            Some(path) => write!(f, "\nlibraries are installed under {}", path.display()),
+            None => write!(
+                f,
+                "\nno home folder: name the ONNX Runtime library with --ort PATH"
+            ),
+        }
     }
 }

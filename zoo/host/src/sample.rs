@@ -1,13 +1,17 @@
 //! The library call behind `zoo sample`.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use zoo_runtimes::Search;
-use zoo_sdk::Array;
+use zoo_runtimes::{LoadOptions, Search};
+use zoo_sdk::{Array, GraphInfo, Port};
 
+use crate::engine::{CANDLE, draw, find, graph, is_bundle, open_bundle};
 use crate::registry::Registry;
-use crate::run::Which;
-use crate::{Result, picture};
+use crate::run::{Which, open};
+use crate::{Error, Result, picture};
+
+const SAMPLE: &str = "sample";
 
 /// What to draw, and with what.
 #[derive(Clone, Debug)]
@@ -84,6 +88,104 @@ impl Samples {
 /// # Errors
 /// Where there is nothing to open, the model cannot be sampled, or the runtime or device cannot be had.
 pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
-    let _ = (registry, options);
-    todo!()
+    let runtime = match &options.runtime {
+        Some(name) => name.as_str(),
+        None if is_bundle(&options.path) => "tract",
+        None => CANDLE,
+    };
+    let (count, seed, label) = (options.count, options.seed, options.label);
+    let drawn = |model: String, images: Result<Array>, start: Instant| {
+        Ok(Samples {
+            images: images?,
+            model,
+            runtime: runtime.to_owned(),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    };
+    if runtime != CANDLE {
+        let engine = find(runtime, &options.search)?;
+        let load = LoadOptions {
+            device: options.device.parse()?,
+            threads: options.threads,
+        };
+        let Sampler {
+            model,
+            inputs,
+            file,
+        } = sampler(registry, options, runtime)?;
+        let mut loaded = engine.load(&file, &load)?;
+        let start = Instant::now();
+        let images = draw(&inputs, count, seed, label, &mut |x| Ok(loaded.run(x)?));
+        return drawn(model, images, start);
+    }
+    let trained = open(registry, &options.path, options.weights)?;
+    let session = trained.session(registry, options.threads, &options.device)?;
+    let graphs = session.graphs().map_err(Error::plugin(&trained.model))?;
+    let info = sample_graph(&options.path, &trained.model, &graphs)?;
+    let start = Instant::now();
+    let images = draw(&info.inputs, count, seed, label, &mut |x| {
+        session
+            .run(&info.name, x)
+            .map_err(Error::plugin(&trained.model))
+    });
+    drawn(trained.model.clone(), images, start)
+}
+
+/// An ONNX file that draws.
+struct Sampler {
+    model: String,
+    inputs: Vec<Port>,
+    file: Vec<u8>,
+}
+
+/// The file that draws on `runtime`: a bundle's, or one made of the run.
+fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Result<Sampler> {
+    if is_bundle(&options.path) {
+        let bundle = open_bundle(&options.path)?;
+        let manifest = bundle.manifest();
+        let Some(graph) = manifest.graphs.get(SAMPLE) else {
+            let graphs = manifest.graphs.keys().cloned().collect();
+            return Err(no_sampler(&options.path, &manifest.model, graphs));
+        };
+        return Ok(Sampler {
+            model: manifest.model.clone(),
+            inputs: graph.inputs.clone(),
+            file: bundle.read(&bundle.variant_for(SAMPLE, runtime)?.file)?,
+        });
+    }
+    let trained = open(registry, &options.path, options.weights)?;
+    let session = trained.session(registry, options.threads, "cpu")?;
+    let graphs = session.graphs().map_err(Error::plugin(&trained.model))?;
+    let info = sample_graph(&options.path, &trained.model, &graphs)?;
+    let graph = session
+        .export(SAMPLE)
+        .map_err(Error::plugin(&trained.model))?;
+    let exported = zoo_onnx::export(
+        &graph,
+        &zoo_onnx::Options {
+            targets: vec![runtime.to_owned()],
+            ..Default::default()
+        },
+    )?;
+    let file = exported.into_iter().next().map(|variant| variant.bytes);
+    Ok(Sampler {
+        inputs: info.inputs.clone(),
+        file: file.ok_or_else(|| Error::Usage(format!("nothing was exported for {runtime}")))?,
+        model: trained.model,
+    })
+}
+
+fn sample_graph<'a>(path: &Path, model: &str, graphs: &'a [GraphInfo]) -> Result<&'a GraphInfo> {
+    graph(graphs, SAMPLE)
+        .ok_or_else(|| no_sampler(path, model, graphs.iter().map(|g| g.name.clone()).collect()))
+}
+
+fn no_sampler(path: &Path, model: &str, graphs: Vec<String>) -> Error {
+    Error::NoGraph {
+        path: path.to_owned(),
+        model: model.to_owned(),
+        graph: SAMPLE.to_owned(),
+        graphs,
+        hint: "it cannot be sampled",
+    }
 }

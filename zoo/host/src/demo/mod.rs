@@ -1,13 +1,21 @@
 //! The library call behind `zoo demo`: the whole job once, on the embedded data.
 
-use std::path::PathBuf;
+mod pictures;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use zoo_runtimes::Search;
+use zoo_sdk::StopReason;
 
-use crate::Result;
+use crate::export::{ExportOptions, Exported, export};
 use crate::registry::Registry;
-use crate::run::{Observer, Quiet};
-use crate::verify::Verification;
+use crate::run::{Observer, Quiet, RunDir, TrainOptions, TrainOutcome, train};
+use crate::settings::Given;
+use crate::verify::{Verification, VerifyOptions, verify};
+use crate::{Error, Result};
 
 /// How to show it.
 #[derive(Clone, Debug)]
@@ -80,6 +88,207 @@ pub fn demo(
     cancel: &(dyn Fn() -> bool + Sync),
     observer: &mut dyn DemoObserver,
 ) -> Result<Demo> {
-    let _ = (registry, options, cancel, observer);
-    todo!()
+    let start = Instant::now();
+    prepare(&options.out)?;
+    let file = |name: &str| options.out.join(name);
+    let mut out = Demo {
+        dir: options.out.clone(),
+        report: file("report.md"),
+        pictures: Vec::new(),
+        verified: Vec::new(),
+        cancelled: false,
+        seconds: 0.0,
+    };
+    let mut parts = Vec::new();
+    for plan in if options.quick { &QUICK } else { &FULL } {
+        observer.stage(&format!(
+            "training the {} on {DATA}, for {} at most",
+            plan.title,
+            minutes(plan.max_seconds)
+        ));
+        let mut training = TrainOptions::new(plan.model, file(plan.model));
+        training.threads = options.threads;
+        training.given = Given {
+            data: Some(DATA.to_owned()),
+            seed: Some(options.seed),
+            set: plan.set.iter().map(|s| (*s).to_owned()).collect(),
+            epochs: Some(plan.epochs),
+            max_seconds: Some(plan.max_seconds),
+            ..Given::default()
+        };
+        let trained = train(registry, &training, cancel, observer)?;
+        if trained.reason == StopReason::Cancelled {
+            out.cancelled = true;
+            out.seconds = start.elapsed().as_secs_f64();
+            return Ok(out);
+        }
+        observer.stage(&format!("exporting the {}", plan.title));
+        let bundle = file(&format!("{}-onnx", plan.model));
+        let mut exporting = ExportOptions::new(trained.run.root(), &bundle);
+        exporting.threads = options.threads;
+        let exported = export(registry, &exporting, &mut |_| {})?;
+        exported.warnings.iter().for_each(|w| observer.warning(w));
+        observer.stage(&format!("running the {} on every runtime", plan.title));
+        let mut verifying = VerifyOptions::new(&bundle);
+        verifying.search = options.search.clone();
+        verifying.threads = options.threads;
+        let verified = verify(registry, &verifying, &mut |_| {})?;
+        parts.push(Part {
+            plan,
+            trained,
+            exported,
+            verified,
+        });
+    }
+    observer.stage("drawing pictures");
+    out.pictures = pictures::draw(registry, options, &parts, observer)?;
+    out.seconds = start.elapsed().as_secs_f64();
+    let text = report::text(options, &parts, &out);
+    std::fs::write(&out.report, text).map_err(Error::io("write", &out.report))?;
+    out.verified = parts
+        .into_iter()
+        .map(|part| (part.plan.model.to_owned(), part.verified))
+        .collect();
+    Ok(out)
+}
+
+/// The embedded data set.
+const DATA: &str = "fashion-small";
+/// Marks a folder as a demo's, so that the next one may replace what is in it.
+const MARK: &str = ".zoo-demo";
+
+/// A model and how long it learns. The time is a safety for slow machines: on two ordinary cores the epochs end before it.
+struct Plan {
+    model: &'static str,
+    title: &'static str,
+    set: &'static [&'static str],
+    epochs: u64,
+    max_seconds: f64,
+}
+
+const QUICK: [Plan; 2] = [
+    Plan {
+        model: "vae",
+        title: "VAE",
+        set: &["train.schedule=cosine", "train.sample_every=400"],
+        epochs: 12,
+        max_seconds: 20.0,
+    },
+    Plan {
+        model: "gan",
+        title: "GAN",
+        set: &["model.channels=64", "train.ema=0.98"],
+        epochs: 8,
+        max_seconds: 45.0,
+    },
+];
+
+const FULL: [Plan; 2] = [
+    Plan {
+        model: "vae",
+        title: "VAE",
+        set: &[
+            "model.arch=conv",
+            "train.schedule=cosine",
+            "train.ema=0.995",
+        ],
+        epochs: 30,
+        max_seconds: 180.0,
+    },
+    Plan {
+        model: "gan",
+        title: "GAN",
+        set: &["model.channels=128", "train.ema=0.995"],
+        epochs: 40,
+        max_seconds: 330.0,
+    },
+];
+
+/// What became of a plan.
+struct Part {
+    plan: &'static Plan,
+    trained: TrainOutcome,
+    exported: Exported,
+    verified: Verification,
+}
+
+impl Part {
+    fn model(&self) -> &'static str {
+        self.plan.model
+    }
+}
+
+/// `90 s`, `3 min`
+fn minutes(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s => format!("{:.0} min", s / 60.0),
+    }
+}
+
+/// Makes the folder, or clears what an earlier demo left in it. Anything else is left alone.
+fn prepare(dir: &Path) -> Result<()> {
+    let mark = dir.join(MARK);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(Error::io("read", dir))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(Error::io("read", dir)(e)),
+    };
+    if !entries.is_empty() && !mark.is_file() {
+        return Err(Error::NotARun {
+            path: dir.to_owned(),
+            what: "holds other files, and no earlier demo; give a new or empty folder with --out"
+                .to_owned(),
+        });
+    }
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    fs::write(&mark, "").map_err(Error::io("write", &mark))?;
+    for plan in &FULL {
+        for name in [plan.model.to_owned(), format!("{}-onnx", plan.model)] {
+            let path = dir.join(name);
+            // A training that still runs there keeps its folder.
+            if path.join("config.toml").is_file() {
+                drop(RunDir::lock(&path)?);
+            }
+            if path.exists() {
+                fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+    }
+    for name in pictures::NAMES.iter().chain(&["report.md"]) {
+        let path = dir.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &path)(e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_demo_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("demo");
+        prepare(&out).unwrap();
+        fs::write(out.join("report.md"), "old").unwrap();
+        fs::write(out.join("notes.txt"), "mine").unwrap();
+        fs::create_dir(out.join("vae-onnx")).unwrap();
+        prepare(&out).unwrap();
+        assert!(!out.join("report.md").exists() && !out.join("vae-onnx").exists());
+        assert!(out.join("notes.txt").exists());
+
+        let other = dir.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("report.md"), "mine").unwrap();
+        assert!(prepare(&other).unwrap_err().to_string().contains("--out"));
+        assert!(other.join("report.md").exists());
+    }
 }
