@@ -127,68 +127,77 @@ fn saving_the_same_step_again_changes_nothing_and_another_state_replaces_it() {
     assert!(run.warnings.is_empty(), "{:?}", run.warnings);
 }
 
-/// Whatever operation fails, what was there stays usable, and the next process goes on as if nothing had been.
 #[test]
-fn a_fault_at_any_operation_leaves_a_usable_checkpoint() {
+fn a_disk_full_at_any_operation_leaves_a_usable_checkpoint() {
+    fail_at_each_operation(Kind::Once);
+}
+
+#[test]
+fn a_crash_at_any_operation_leaves_a_usable_checkpoint() {
+    fail_at_each_operation(Kind::FromThen);
+}
+
+/// Whatever operation fails, what was there stays usable, and the next process goes on as if nothing had been.
+fn fail_at_each_operation(kind: Kind) {
+    let template = tempfile::tempdir().unwrap();
+    run_with(template.path(), &[1, 2, 3]);
     let mut failures = 0;
-    for kind in [Kind::Once, Kind::FromThen] {
-        for operation in 0.. {
-            let folder = tempfile::tempdir().unwrap();
-            let root = folder.path();
-            run_with(root, &[1, 2, 3]);
-            let mut run = lock(root);
-            run.disk.fault.set(kind, operation);
-            let saved = run.save(&at(4), &always);
-            let operations = run.disk.fault.count.get();
-            drop(run);
-            if let Err(error) = &saved {
-                failures += 1;
-                let text = error.to_string();
-                assert!(matches!(error, Error::Save { step: 4, .. }), "{text}");
-                assert!(text.contains("free some space"), "{text}");
-            }
+    for operation in 0.. {
+        let when = format!("{kind:?} at {operation}");
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        copy(template.path(), root);
+        let mut run = lock(root);
+        run.disk.fault.set(kind, operation);
+        let saved = run.save(&at(4), &always);
+        let operations = run.disk.fault.count.get();
+        drop(run);
+        if let Err(error) = &saved {
+            failures += 1;
+            let text = error.to_string();
+            assert!(matches!(error, Error::Save { step: 4, .. }), "{text}");
+            assert!(text.contains("free some space"), "{text}");
+        }
 
-            // A reader that takes no lock finds a whole one, and nothing that looks damaged.
-            let found = checkpoint::newest(&root.join("checkpoints")).unwrap();
-            assert!(
-                found.damaged.is_empty(),
-                "{kind:?} at {operation}: {:?}",
-                found.damaged
-            );
-            let (newest, _) = found.checkpoint.unwrap();
-            assert!(
-                newest == at(3) || newest == at(4),
-                "{kind:?} at {operation}: {}",
-                newest.step
-            );
+        // A reader that takes no lock finds a whole one, and nothing that looks damaged.
+        let found = checkpoint::newest(&root.join("checkpoints")).unwrap();
+        assert!(found.damaged.is_empty(), "{when}: {:?}", found.damaged);
+        let (newest, _) = found.checkpoint.unwrap();
+        assert!(
+            newest == at(3) || newest == at(4),
+            "{when}: {}",
+            newest.step
+        );
 
-            let mut run = lock(root);
-            assert!(
-                checkpoint::read(&root.join("best")).is_ok(),
-                "{kind:?} at {operation}"
-            );
-            let resumed = run.resume_from().unwrap().unwrap();
-            assert_eq!(resumed, newest);
-            run.save(&at(4), &always).unwrap();
-            run.save(&at(5), &always).unwrap();
-            assert!(
-                run.warnings.is_empty(),
-                "{kind:?} at {operation}: {:?}",
-                run.warnings
-            );
-            assert_eq!(
-                names(&root.join("checkpoints")),
-                ["3", "4", "5"],
-                "{kind:?} at {operation}"
-            );
-            assert_eq!(checkpoint::read(&root.join("best")).unwrap(), at(5));
-            assert_eq!(names(root), [".lock", "best", "checkpoints", "config.toml"]);
-            if saved.is_ok() && operations <= operation {
-                break;
-            }
+        let mut run = lock(root);
+        assert!(checkpoint::read(&root.join("best")).is_ok(), "{when}");
+        assert_eq!(run.resume_from().unwrap(), Some(newest), "{when}");
+        run.save(&at(4), &never).unwrap();
+        run.save(&at(5), &always).unwrap();
+        assert!(run.warnings.is_empty(), "{when}: {:?}", run.warnings);
+        let checkpoints = names(&root.join("checkpoints"));
+        assert_eq!(checkpoints, ["3", "4", "5"], "{when}");
+        assert_eq!(checkpoint::read(&root.join("best")).unwrap(), at(5));
+        assert_eq!(names(root), [".lock", "best", "checkpoints", "config.toml"]);
+        if saved.is_ok() && operations <= operation {
+            break;
         }
     }
-    assert!(failures > 40, "only {failures} faults had an effect");
+    assert!(failures > 20, "only {failures} faults had an effect");
+}
+
+/// Copies a folder without waiting for the disk.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let from = entry.unwrap().path();
+        let to = to.join(from.file_name().unwrap());
+        if from.is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).unwrap();
+        }
+    }
 }
 
 /// A disk that is full for the very first save leaves no half checkpoint.
