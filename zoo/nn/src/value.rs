@@ -69,12 +69,13 @@ impl Value {
     #[track_caller]
     pub fn dim(&self, axis: usize) -> Result<usize> {
         let dims = self.dims();
-        dims.get(axis).copied().ok_or_else(|| {
-            Error::usage(
+        match dims.get(axis) {
+            Some(&size) => Ok(size),
+            None => Err(Error::usage(
                 "dim",
                 format!("no dimension {axis} in a value of shape {dims:?}"),
-            )
-        })
+            )),
+        }
     }
 
     /// Element type.

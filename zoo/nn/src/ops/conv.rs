@@ -8,12 +8,13 @@ use crate::{Error, Result, Value, value::record};
 impl Value {
     #[track_caller]
     fn image_dims(&self, op: &'static str) -> Result<[usize; 4]> {
-        self.dims().try_into().map_err(|_| {
-            Error::usage(
+        match self.dims().try_into() {
+            Ok(dims) => Ok(dims),
+            Err(_) => Err(Error::usage(
                 op,
                 format!("takes images [N,C,H,W], not shape {:?}", self.dims()),
-            )
-        })
+            )),
+        }
     }
 
     /// Cross-correlation of `x [N,C,H,W]` with `weight [O,C/groups,K,K]` plus `bias [O]`.

@@ -9,8 +9,10 @@ impl Value {
     /// Another shape for the same elements, in ONNX's words: 0 keeps the dimension at that place, -1 (once) takes what remains.
     #[track_caller]
     pub fn reshape(&self, shape: &[i64]) -> Result<Self> {
-        let resolved =
-            resolve(self.dims(), shape).map_err(|message| Error::usage("Reshape", message))?;
+        let resolved = match resolve(self.dims(), shape) {
+            Ok(resolved) => resolved,
+            Err(message) => return Err(Error::usage("Reshape", message)),
+        };
         record(self.tensor().reshape(resolved), "Reshape", |node| {
             node.input(self)?.ints("shape", shape).map(|_| ())
         })
@@ -122,9 +124,9 @@ impl Value {
 /// The values one after the other along `axis`; negative counts from the end.
 #[track_caller]
 pub fn concat(values: &[&Value], axis: i64) -> Result<Value> {
-    let first = values
-        .first()
-        .ok_or_else(|| Error::usage("Concat", "needs at least one value"))?;
+    let Some(first) = values.first() else {
+        return Err(Error::usage("Concat", "needs at least one value"));
+    };
     let axis = axis_of(first, "Concat", axis)?;
     let tensors: Vec<&Tensor> = values.iter().map(|v| v.tensor()).collect();
     record(Tensor::cat(&tensors, axis), "Concat", |node| {

@@ -1,0 +1,226 @@
+//! Graphs: computed, refused, exported, and equal on every runtime.
+
+use zoo_runtimes::{LoadOptions, Runtime, Search, example_inputs};
+use zoo_sdk::{Array, GraphInfo, Session, Tensors};
+
+use crate::{Outcome, Report, ensure, refused, training::Subject};
+
+pub(crate) fn check(subject: &Subject<'_>, search: &Search, report: &mut Report) {
+    let session = match subject.session() {
+        Ok(session) => session,
+        Err(error) => return report.add("opens its own checkpoint", Err(error)),
+    };
+    let graphs = match session.graphs() {
+        Ok(graphs) => graphs,
+        Err(error) => return report.add("lists its graphs", Err(error.to_string())),
+    };
+    let listed: Vec<String> = subject.plugin.describe().graphs.into_keys().collect();
+    let mut given: Vec<String> = graphs.iter().map(|g| g.name.clone()).collect();
+    given.sort();
+    report.add(
+        "has the graphs that it describes",
+        ensure(given == listed, || {
+            format!("it describes {listed:?} and has {given:?}")
+        }),
+    );
+    for graph in &graphs {
+        let name = &graph.name;
+        report.add(
+            format!("{name}: computes what its ports say"),
+            computes(&*session, graph),
+        );
+        report.add(
+            format!("{name}: treats each image by itself"),
+            independent(&*session, graph),
+        );
+        report.add(
+            format!("{name}: refuses bad tensors"),
+            bad_tensors(&*session, graph),
+        );
+        let files = match exported(&*session, graph) {
+            Ok(files) => files,
+            Err(error) => {
+                report.add(format!("{name}: exports"), Err(error));
+                continue;
+            }
+        };
+        for (runtime, found) in zoo_runtimes::found(search) {
+            // A runtime that is not installed is no fault of the plugin.
+            if let Ok(runtime_found) = found {
+                report.add(
+                    format!("{name}: equals candle on {runtime}"),
+                    parity(&*session, graph, &files, &*runtime_found),
+                );
+            }
+        }
+    }
+}
+
+fn inputs(graph: &GraphInfo, n: usize) -> Outcome<Tensors> {
+    example_inputs(&graph.inputs, n, 11).map_err(|e| e.to_string())
+}
+
+fn run(session: &dyn Session, graph: &GraphInfo, inputs: &Tensors) -> Outcome<Tensors> {
+    session.run(&graph.name, inputs).map_err(|e| e.to_string())
+}
+
+fn computes(session: &dyn Session, graph: &GraphInfo) -> Outcome {
+    for n in [1, 3] {
+        let outputs = run(session, graph, &inputs(graph, n)?)?;
+        ensure(outputs.len() == graph.outputs.len(), || {
+            format!(
+                "{} outputs for {} ports",
+                outputs.len(),
+                graph.outputs.len()
+            )
+        })?;
+        for port in &graph.outputs {
+            let array = outputs
+                .get(&port.name)
+                .ok_or_else(|| format!("no output {:?}", port.name))?;
+            let fits =
+                array.dtype() == port.dtype && port.shape_at(n).as_deref() == Some(array.shape());
+            ensure(fits, || {
+                format!(
+                    "output {:?} is {array:?}, the port says {}",
+                    port.name,
+                    port.value_type()
+                )
+            })?;
+            let [low, high] = port.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
+            let wrong = array
+                .to_f64()
+                .into_iter()
+                .find(|x| !x.is_finite() || *x < low || *x > high);
+            ensure(wrong.is_none(), || {
+                format!(
+                    "output {:?} holds {wrong:?}, outside {low} to {high}",
+                    port.name
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn independent(session: &dyn Session, graph: &GraphInfo) -> Outcome {
+    let three = inputs(graph, 3)?;
+    let last: Tensors = three
+        .iter()
+        .map(|(name, array)| (name.clone(), array.rows(2, 3)))
+        .collect();
+    let (three, last) = (run(session, graph, &three)?, run(session, graph, &last)?);
+    for (name, array) in &last {
+        close(name, array, &three[name].rows(2, 3))?;
+    }
+    Ok(())
+}
+
+fn bad_tensors(session: &dyn Session, graph: &GraphInfo) -> Outcome {
+    let good = inputs(graph, 2)?;
+    let Some((name, array)) = good.iter().next() else {
+        return Ok(());
+    };
+    let attempt = |change: &dyn Fn(&mut Tensors)| {
+        let mut changed = good.clone();
+        change(&mut changed);
+        session.run(&graph.name, &changed)
+    };
+    let bytes = Array::u8(array.shape(), vec![0; array.len()]).map_err(|e| e.to_string())?;
+    let flat = array
+        .clone()
+        .reshaped([array.len()])
+        .map_err(|e| e.to_string())?;
+    refused(
+        attempt(&|t| drop(t.remove(name))),
+        "a missing input",
+        &[name],
+    )?;
+    refused(
+        attempt(&|t| drop(t.insert("no_such_port".into(), array.clone()))),
+        "an input that is not a port",
+        &["no_such_port"],
+    )?;
+    refused(
+        attempt(&|t| drop(t.insert(name.clone(), bytes.clone()))),
+        "an input of another type",
+        &[name],
+    )?;
+    refused(
+        attempt(&|t| drop(t.insert(name.clone(), array.rows(0, 0)))),
+        "an empty batch",
+        &[name],
+    )?;
+    if array.shape().len() > 1 {
+        refused(
+            attempt(&|t| drop(t.insert(name.clone(), flat.clone()))),
+            "an input of another shape",
+            &[name],
+        )?;
+    }
+    refused(
+        session.run("no_such_graph", &good),
+        "a graph that is not there",
+        &["no_such_graph"],
+    )
+}
+
+fn exported(session: &dyn Session, graph: &GraphInfo) -> Outcome<Vec<zoo_onnx::Variant>> {
+    let recorded = session.export(&graph.name).map_err(|e| e.to_string())?;
+    recorded.validate().map_err(|e| e.to_string())?;
+    ensure(
+        recorded.inputs == graph.inputs && recorded.outputs == graph.outputs,
+        || "the recorded ports are not the described ones".into(),
+    )?;
+    zoo_onnx::export(&recorded, &zoo_onnx::Options::default()).map_err(|e| e.to_string())
+}
+
+fn parity(
+    session: &dyn Session,
+    graph: &GraphInfo,
+    files: &[zoo_onnx::Variant],
+    runtime: &dyn Runtime,
+) -> Outcome {
+    let served = |file: &&zoo_onnx::Variant| file.runtimes.iter().any(|r| r == runtime.name());
+    let file = files
+        .iter()
+        .find(served)
+        .ok_or("no exported file serves it")?;
+    let mut loaded = runtime
+        .load(&file.bytes, &LoadOptions::default())
+        .map_err(|e| e.to_string())?;
+    for n in [1, 3, 7] {
+        let inputs = inputs(graph, n)?;
+        let (expected, got) = (
+            run(session, graph, &inputs)?,
+            loaded.run(&inputs).map_err(|e| e.to_string())?,
+        );
+        for (name, array) in &expected {
+            close(
+                &format!("{name} at batch {n}"),
+                got.get(name).ok_or_else(|| format!("no output {name:?}"))?,
+                array,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Within 1e-5 + 1e-4 |expected|.
+fn close(name: &str, got: &Array, expected: &Array) -> Outcome {
+    ensure(got.shape() == expected.shape(), || {
+        format!(
+            "{name} has shape {:?}, not {:?}",
+            got.shape(),
+            expected.shape()
+        )
+    })?;
+    let pairs = got.to_f64().into_iter().zip(expected.to_f64()).enumerate();
+    for (i, (got, expected)) in pairs {
+        let within = (got - expected).abs() <= 1e-5 + 1e-4 * expected.abs();
+        ensure(within, || {
+            format!("{name} differs at element {i}: {got} for {expected}")
+        })?;
+    }
+    Ok(())
+}
