@@ -1,0 +1,289 @@
+//! Every operation of `zoo_nn::Value`: recorded, exported, and equal to candle on every runtime found.
+//!
+//! A new operation needs one row here and one in `zoo/nn/tests/gradients.rs`.
+
+use zoo_nn::{
+    DType, Device, Init, Params, Port, Result, Tensor, Value, concat, layers, loss, stack, trace,
+};
+use zoo_runtimes::{LoadOptions, Search, example_inputs};
+use zoo_sdk::Array;
+
+type Function = fn(&[Value]) -> Result<Value>;
+
+/// Rows of the table: what is tested, the inputs after N, the output after N, the function.
+struct Row(
+    &'static str,
+    &'static [&'static [usize]],
+    &'static [usize],
+    Function,
+);
+
+fn weight(shape: &[usize]) -> Value {
+    let name = format!("{shape:?}");
+    Params::fresh(3, &Device::Cpu)
+        .at("layer")
+        .get(
+            &name.replace([' ', '[', ']', ','], ""),
+            shape,
+            Init::Normal(0.5),
+        )
+        .unwrap()
+}
+
+fn eager(x: &Value) -> Value {
+    Value::from(x.tensor().clone())
+}
+
+/// Truth values as numbers, so that every row gives f32.
+fn number(x: Value) -> Result<Value> {
+    x.cast(DType::F32)
+}
+
+const TABLE: &[Row] = &[
+    Row("Relu", &[&[5]], &[5], |io| io[0].relu()),
+    Row("LeakyRelu", &[&[5]], &[5], |io| io[0].leaky_relu(0.2)),
+    Row("Elu", &[&[5]], &[5], |io| io[0].elu(1.0)),
+    Row("Softplus", &[&[5]], &[5], |io| {
+        io[0].mul_scalar(60.0)?.softplus()
+    }),
+    Row("SiLU", &[&[5]], &[5], |io| io[0].silu()),
+    Row("GELU", &[&[5]], &[5], |io| io[0].gelu()),
+    Row("Sigmoid", &[&[5]], &[5], |io| io[0].sigmoid()),
+    Row("Tanh", &[&[5]], &[5], |io| io[0].tanh()),
+    Row("Exp", &[&[5]], &[5], |io| io[0].exp()),
+    Row("Log", &[&[5]], &[5], |io| {
+        io[0].abs()?.add_scalar(0.1)?.log()
+    }),
+    Row("Sqrt", &[&[5]], &[5], |io| io[0].sqr()?.sqrt()),
+    Row("Abs, Neg", &[&[5]], &[5], |io| io[0].abs()?.neg()),
+    Row("Floor", &[&[5]], &[5], |io| io[0].mul_scalar(3.0)?.floor()),
+    Row("Sin", &[&[5]], &[5], |io| io[0].sin()),
+    Row("Cos", &[&[5]], &[5], |io| io[0].cos()),
+    Row("Erf", &[&[5]], &[5], |io| io[0].erf()),
+    Row("Clip", &[&[5]], &[5], |io| io[0].clip(-0.5, 0.5)),
+    Row("Add, Sub, Mul, Div", &[&[2, 3], &[1, 3]], &[2, 3], |io| {
+        &(&(&io[0] + &io[1])? * &(&io[0] - &io[1])?)? / &(&io[1].sqr()? + 1.0)?
+    }),
+    Row("Max, Min", &[&[5], &[5]], &[5], |io| {
+        io[0].maximum(&io[1])?.minimum(&io[0].mul_scalar(0.5)?)
+    }),
+    Row("Greater, Not", &[&[5], &[5]], &[5], |io| {
+        number(io[0].greater(&io[1])?.not()?)
+    }),
+    Row("Less, And, Or", &[&[5], &[5]], &[5], |io| {
+        number(
+            io[0]
+                .less(&io[1])?
+                .and(&io[0].greater_scalar(0.0)?)?
+                .or(&io[1].less_scalar(-1.0)?)?,
+        )
+    }),
+    Row("Equal", &[&[5]], &[5], |io| {
+        number(io[0].equal(&io[0].relu()?)?)
+    }),
+    Row("Where", &[&[5], &[5]], &[5], |io| {
+        io[0].greater(&io[1])?.choose(&io[0], &io[1])
+    }),
+    Row("Cast", &[&[5]], &[5], |io| {
+        io[0].mul_scalar(4.0)?.cast(DType::I64)?.cast(DType::F32)
+    }),
+    Row("Reshape", &[&[4, 3]], &[3, 4], |io| {
+        io[0].reshape(&[-1, 6])?.reshape(&[-1, 3, 4])
+    }),
+    Row("Transpose", &[&[2, 3]], &[3, 2], |io| {
+        io[0].permute(&[0, 2, 1])
+    }),
+    Row("Slice", &[&[2, 6]], &[2, 3], |io| io[0].slice(-1, 2, 5)),
+    Row("chunk, Concat", &[&[6]], &[6], |io| {
+        let parts = io[0].chunk(3, 1)?;
+        concat(&[&parts[2], &parts[0], &parts[1]], -1)
+    }),
+    Row("stack", &[&[3], &[3]], &[2, 3], |io| {
+        stack(&[&io[0], &io[1]], 1)
+    }),
+    Row("Squeeze, Unsqueeze, Expand", &[&[1, 3]], &[4, 3], |io| {
+        io[0].squeeze(1)?.unsqueeze(1)?.expand(&[1, 4, 1])
+    }),
+    Row("ReduceSum", &[&[2, 3]], &[3], |io| io[0].sum(&[1], false)),
+    Row("ReduceMean", &[&[2, 3]], &[1, 1], |io| {
+        io[0].mean(&[1, -1], true)
+    }),
+    Row("ReduceMax", &[&[2, 3]], &[2], |io| io[0].max(2, false)),
+    Row("ReduceMin", &[&[2, 3]], &[1, 3], |io| io[0].min(1, true)),
+    Row("ArgMax", &[&[5]], &[], |io| {
+        io[0].argmax(1)?.cast(DType::F32)
+    }),
+    Row("Softmax", &[&[2, 5]], &[2, 5], |io| io[0].softmax(-1)),
+    Row("Softmax over channels", &[&[3, 2]], &[3, 2], |io| {
+        io[0].softmax(1)
+    }),
+    Row("LogSoftmax", &[&[5]], &[5], |io| io[0].log_softmax(1)),
+    Row("logsumexp", &[&[2, 5]], &[2], |io| io[0].logsumexp(2)),
+    Row("CumSum", &[&[5]], &[5], |io| io[0].cumsum(1)),
+    Row("GatherElements", &[&[5]], &[1], |io| {
+        io[0].gather(1, &io[0].argmax(1)?.unsqueeze(1)?)
+    }),
+    Row("Gather", &[&[5]], &[2], |io| {
+        weight(&[5, 2]).lookup(&io[0].argmax(1)?)
+    }),
+    Row("MatMul", &[&[2, 3], &[3, 4]], &[2, 4], |io| {
+        io[0].matmul(&io[1])
+    }),
+    Row("MatMul of weights", &[&[3, 2]], &[2, 4], |io| {
+        io[0].permute(&[0, 2, 1])?.matmul(&weight(&[3, 4]))
+    }),
+    Row("Gemm", &[&[3]], &[4], |io| {
+        io[0].linear(&weight(&[4, 3]), Some(&weight(&[4])))
+    }),
+    Row("Gemm without bias", &[&[3]], &[4], |io| {
+        io[0].linear(&weight(&[4, 3]), None)
+    }),
+    Row("Conv", &[&[2, 5, 4]], &[3, 5, 4], |io| {
+        io[0].conv2d(&weight(&[3, 2, 3, 3]), Some(&weight(&[3])), 1, 1, 1)
+    }),
+    Row("Conv with stride", &[&[2, 6, 6]], &[4, 3, 3], |io| {
+        io[0].conv2d(&weight(&[4, 2, 4, 4]), None, 2, 1, 1)
+    }),
+    Row("Conv in groups", &[&[4, 3, 3]], &[4, 3, 3], |io| {
+        io[0].conv2d(&weight(&[4, 2, 3, 3]), None, 1, 1, 2)
+    }),
+    Row("Conv 1x1", &[&[3, 2, 2]], &[4, 2, 2], |io| {
+        io[0].conv2d(&weight(&[4, 3, 1, 1]), None, 1, 0, 1)
+    }),
+    Row("ConvTranspose k4 s2 p1", &[&[3, 4, 3]], &[2, 8, 6], |io| {
+        io[0].conv_transpose2d(&weight(&[3, 2, 4, 4]), Some(&weight(&[2])), 2, 1, 0)
+    }),
+    Row(
+        "ConvTranspose k3 s2 p1 op1",
+        &[&[3, 4, 3]],
+        &[2, 8, 6],
+        |io| io[0].conv_transpose2d(&weight(&[3, 2, 3, 3]), None, 2, 1, 1),
+    ),
+    Row("ConvTranspose k3 s1", &[&[2, 3, 3]], &[2, 5, 5], |io| {
+        io[0].conv_transpose2d(&weight(&[2, 2, 3, 3]), None, 1, 0, 0)
+    }),
+    Row("MaxPool", &[&[2, 4, 5]], &[2, 2, 2], |io| {
+        io[0].max_pool2d(2)
+    }),
+    Row("AveragePool", &[&[2, 4, 4]], &[2, 2, 2], |io| {
+        io[0].avg_pool2d(2)
+    }),
+    Row("Resize", &[&[2, 2, 3]], &[2, 4, 6], |io| {
+        io[0].upsample_nearest2d(2)
+    }),
+    Row("BatchNormalization", &[&[3, 2, 2]], &[3, 2, 2], |io| {
+        io[0].batch_norm(
+            &weight(&[3]),
+            &weight(&[3]),
+            &weight(&[3]),
+            &Value::constant(Tensor::new(&[0.5f32, 1.0, 2.0], &Device::Cpu)?),
+            1e-5,
+        )
+    }),
+    Row("LayerNorm", &[&[2, 6]], &[2, 6], |io| {
+        layers::LayerNorm::new(&params(), 6)?.forward(&io[0])
+    }),
+    Row("GroupNorm", &[&[4, 2, 3]], &[4, 2, 3], |io| {
+        layers::GroupNorm::new(&params(), 2, 4)?.forward(&io[0])
+    }),
+    Row("Embedding", &[&[5]], &[3], |io| {
+        layers::Embedding::new(&params(), 5, 3)?.forward(&io[0].argmax(1)?)
+    }),
+    Row("bernoulli_nll", &[&[2, 3], &[2, 3]], &[], |io| {
+        loss::bernoulli_nll(&io[0].mul_scalar(40.0)?, &io[1].sigmoid()?)
+    }),
+    Row("gaussian_nll", &[&[2, 3], &[2, 3]], &[], |io| {
+        loss::gaussian_nll(&io[0], &io[1], 0.3)
+    }),
+    Row("kl_standard_normal", &[&[4], &[4]], &[], |io| {
+        loss::kl_standard_normal(&io[0], &io[1])
+    }),
+    Row("reparameterise", &[&[4], &[4], &[4]], &[4], |io| {
+        loss::reparameterise(&io[0], &io[1], &io[2])
+    }),
+    Row("a constant", &[&[2, 2]], &[2, 2], |io| {
+        io[0].mul(&Value::constant(Tensor::new(
+            &[[0f32, 1.0], [1.0, 0.0]],
+            &Device::Cpu,
+        )?))
+    }),
+];
+
+fn params() -> Params {
+    Params::fresh(5, &Device::Cpu).at("norm")
+}
+
+#[test]
+fn every_operation_is_equal_on_every_runtime() {
+    let runtimes: Vec<_> = zoo_runtimes::found(&Search::default())
+        .into_iter()
+        .filter_map(|(_, found)| found.ok())
+        .collect();
+    let mut failures = Vec::new();
+    for row in TABLE {
+        if let Err(failure) = check(row, &runtimes) {
+            failures.push(format!("{}: {failure}", row.0));
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+fn check(
+    &Row(name, inputs, output, function): &Row,
+    runtimes: &[Box<dyn zoo_runtimes::Runtime>],
+) -> Result<(), String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let ports: Vec<Port> = inputs
+        .iter()
+        .enumerate()
+        .map(|(i, dims)| Port::normal(format!("in{i}"), dims))
+        .collect();
+    let outputs = [Port::batched("out", output)];
+    let graph = trace(name, &ports, &outputs, &Device::Cpu, |io| {
+        Ok(vec![function(io)?])
+    })
+    .map_err(|e| text(&e))?;
+    let files = zoo_onnx::export(&graph, &zoo_onnx::Options::default()).map_err(|e| text(&e))?;
+    for runtime in runtimes {
+        let file = files
+            .iter()
+            .find(|f| f.runtimes.iter().any(|r| r == runtime.name()))
+            .ok_or_else(|| format!("no file serves {}", runtime.name()))?;
+        let mut loaded = runtime
+            .load(&file.bytes, &LoadOptions::default())
+            .map_err(|e| format!("{}: {e}", runtime.name()))?;
+        for n in [1, 3] {
+            let fed = example_inputs(&ports, n, n as u64).map_err(|e| text(&e))?;
+            let values: Vec<Value> = ports
+                .iter()
+                .map(|p| eager(&tensor(&fed[&p.name])))
+                .collect();
+            let expected = function(&values).map_err(|e| text(&e))?;
+            let expected: Vec<f32> = expected
+                .tensor()
+                .flatten_all()
+                .and_then(|t| t.to_vec1())
+                .map_err(|e| text(&e))?;
+            let got = loaded
+                .run(&fed)
+                .map_err(|e| format!("{} at batch {n}: {e}", runtime.name()))?;
+            let got = got["out"].as_f32().map_err(|e| text(&e))?;
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                if (got - expected).abs() > 1e-5 + 1e-4 * expected.abs() {
+                    return Err(format!(
+                        "{} at batch {n}, element {i}: {got} for {expected}",
+                        runtime.name()
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tensor(array: &Array) -> Value {
+    let values = array.as_f32().unwrap();
+    Tensor::from_slice(values, array.shape(), &Device::Cpu)
+        .unwrap()
+        .into()
+}
