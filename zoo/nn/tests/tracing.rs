@@ -179,3 +179,19 @@ fn a_failed_trace_leaves_no_trace() {
     )
     .unwrap();
 }
+
+#[test]
+fn a_panic_leaves_no_trace() {
+    let record_and = |panic: bool| {
+        record(
+            &[Port::batched("x", &[2])],
+            &[Port::batched("y", &[2])],
+            move |io| {
+                assert!(!panic, "on purpose");
+                Ok(vec![io[0].relu()?])
+            },
+        )
+    };
+    std::panic::catch_unwind(|| record_and(true).map(|_| ())).expect_err("must panic");
+    record_and(false).unwrap();
+}

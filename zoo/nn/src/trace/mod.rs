@@ -1,0 +1,178 @@
+//! Recording a graph while a network computes.
+//!
+//! A network is run three times, with different batch sizes and different inputs. What agrees is the graph; sizes that scale
+//! with the batch become multiples of N; whatever else differs would freeze something of the recorded run into the file and is refused, with
+//! the author's line.
+
+mod agree;
+mod recorder;
+
+use candle_core::Device;
+use zoo_graph::{Array, Dim, Distribution, Graph, Port, ValueType};
+use zoo_sdk::Stream;
+
+use agree::{agree, fixed, place, symbolic};
+pub(crate) use recorder::{NodeBuilder, is_on, record};
+use recorder::{Recorded, Recording};
+
+use crate::{Error, Result, Value, params::tensor_of};
+
+/// Batch sizes of the three runs: primes that networks rarely use as sizes.
+const BATCHES: [usize; 3] = [3, 5, 7];
+/// Records the graph that `run` computes from `inputs` to `outputs`, valid for every batch size N.
+///
+/// # Errors
+/// Where a size, an attribute or a constant depends on the recorded batch or data other than by scaling with N, where a value computed
+/// outside is read, or where a result does not have the shape that `outputs` declares. Each names the author's line.
+pub fn trace(
+    name: &str,
+    inputs: &[Port],
+    outputs: &[Port],
+    device: &Device,
+    run: impl Fn(&[Value]) -> Result<Vec<Value>>,
+) -> Result<Graph> {
+    let first = record_run(name, inputs, outputs, device, BATCHES[0], &run)?;
+    let mut runs = Vec::new();
+    for batch in &BATCHES[1..] {
+        let run = record_run(name, inputs, outputs, device, *batch, &run).map_err(|error| match error {
+            Error::Trace { .. } => error,
+            other => frozen(name, format!("with a batch of {} it works, with {batch} it fails: {other}. Write 0 (keep) or -1 (infer) instead of a size", BATCHES[0])),
+        })?;
+        runs.push((*batch, run));
+    }
+    let mut graph = first.graph;
+    for (batch, run) in &runs {
+        agree(name, &graph, &run.graph, *batch, &run.constants)?;
+    }
+    let names: Vec<String> = graph.types.keys().cloned().collect();
+    for value in names {
+        let sizes: Vec<Vec<usize>> = std::iter::once(&graph)
+            .chain(runs.iter().map(|(_, run)| &run.graph))
+            .map(|g| fixed(g, &value))
+            .collect();
+        let shape = symbolic(&sizes).ok_or_else(|| {
+            let message = format!("{} has shapes {sizes:?} for batches of {BATCHES:?}: neither fixed nor a multiple of the batch", place(&graph, &value));
+            frozen(name, message)
+        })?;
+        if let Some(value_type) = graph.types.get_mut(&value) {
+            value_type.shape = shape;
+        }
+    }
+    for port in outputs {
+        let found = graph
+            .types
+            .get(&port.name)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        if found != port.value_type().to_string() {
+            return Err(frozen(
+                name,
+                format!(
+                    "output {:?} is declared {} but computed {found}",
+                    port.name,
+                    port.value_type()
+                ),
+            ));
+        }
+    }
+    graph.validate()?;
+    Ok(graph)
+}
+
+fn frozen(graph: &str, message: String) -> Error {
+    Error::Trace {
+        graph: graph.into(),
+        message,
+    }
+}
+
+/// One run with a trace on.
+fn record_run(
+    name: &str,
+    inputs: &[Port],
+    outputs: &[Port],
+    device: &Device,
+    batch: usize,
+    run: &impl Fn(&[Value]) -> Result<Vec<Value>>,
+) -> Result<Recorded> {
+    let mut graph = Graph {
+        name: name.into(),
+        inputs: inputs.to_vec(),
+        outputs: outputs.to_vec(),
+        ..Graph::default()
+    };
+    let mut tensors = Vec::new();
+    for port in inputs {
+        let array = probe(port, batch)?;
+        let shape = array.shape().iter().map(|&d| Dim::Fixed(d)).collect();
+        graph.types.insert(
+            port.name.clone(),
+            ValueType {
+                dtype: port.dtype,
+                shape,
+            },
+        );
+        tensors.push(tensor_of(&array, device)?);
+    }
+    let recording = Recording::start(graph).ok_or_else(|| {
+        frozen(
+            name,
+            "another graph is being recorded on this thread".into(),
+        )
+    })?;
+    let fed: Vec<Value> = inputs
+        .iter()
+        .zip(tensors)
+        .map(|(port, tensor)| recording.input(&port.name, tensor))
+        .collect();
+    let results = run(&fed)?;
+    if results.len() != outputs.len() {
+        return Err(frozen(
+            name,
+            format!(
+                "{} outputs are declared, {} computed",
+                outputs.len(),
+                results.len()
+            ),
+        ));
+    }
+    for (port, value) in outputs.iter().zip(results) {
+        // An input, a parameter or another output keeps its name: only a copy may be called otherwise.
+        let value = if recording.is_nameless(&value) {
+            value
+        } else {
+            crate::value::record(Ok(value.tensor().clone()), "Identity", |node| {
+                node.input(&value).map(|_| ())
+            })?
+        };
+        recording.name(&value, &port.name);
+    }
+    recording
+        .finish()
+        .ok_or_else(|| frozen(name, "the recording was lost".into()))
+}
+
+/// Inputs to record with: other elements in every run, so that what depends on them shows.
+fn probe(port: &Port, batch: usize) -> Result<Array> {
+    let stream = Stream::new(batch as u64).named(&port.name);
+    let shape = port
+        .shape_at(batch)
+        .ok_or_else(|| Error::input(format!("port {:?} is too large", port.name)))?;
+    let count = shape.iter().product();
+    Ok(match (port.dtype, port.distribution) {
+        (zoo_graph::DType::I64, _) => {
+            let below = port.range.map_or(1, |[_, high]| high as u64 + 1);
+            Array::i64(shape, stream.integers(count, below))?
+        }
+        (zoo_graph::DType::F32, Some(Distribution::Normal)) => {
+            Array::f32(shape, stream.normal(count))?
+        }
+        (zoo_graph::DType::F32, _) => Array::f32(shape, stream.uniform(count))?,
+        (other, _) => {
+            return Err(Error::input(format!(
+                "port {:?}: graphs take f32 or i64, not {other}",
+                port.name
+            )));
+        }
+    })
+}
