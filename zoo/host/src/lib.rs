@@ -8,6 +8,7 @@ pub mod doctor;
 mod engine;
 mod error;
 pub mod export;
+pub mod onnx_file;
 pub mod picture;
 mod registry;
 pub mod run;

@@ -1,0 +1,71 @@
+//! `zoo export`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use zoo_host::export::{self, ExportOptions};
+use zoo_host::run::Which;
+
+use super::Globals;
+use crate::failure::{Outcome, Result};
+use crate::output::{print, row, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  zoo export runs/vae --out bundles/vae
+  zoo export runs/gan --out bundles/gan --weights best --target ort,web
+
+The bundle holds an ONNX file for each graph, weights, test vectors, a model card and a picture. Before it is put in place,
+every file has been checked, and run on tract against candle.";
+
+/// Write a trained model as a bundle of checked ONNX files
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Export {
+    /// The run directory
+    run: PathBuf,
+    /// The bundle's folder: new, empty, or an older bundle, which is replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Runtimes to serve, of ort, tract, web, candle-onnx [default: all]
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    target: Vec<String>,
+    /// Which weights of the run: raw, ema (averaged) or best [default: ema where there are some, else raw]
+    #[arg(long, value_name = "W")]
+    weights: Option<Which>,
+    /// Store weights at half precision: half the size, and about three digits
+    #[arg(long)]
+    half: bool,
+    /// CPU threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = super::at_least_one)]
+    threads: Option<usize>,
+}
+
+/// Runs the command.
+pub fn run(args: Export, globals: &Globals) -> Result {
+    let options = ExportOptions {
+        targets: args.target,
+        weights: args.weights.unwrap_or_default(),
+        half: args.half,
+        threads: args.threads.unwrap_or(0),
+        ..ExportOptions::new(args.run, args.out)
+    };
+    let exported = export::export(&globals.registry()?, &options, &mut |step| {
+        tracing::info!("{step}");
+    })?;
+    for warning in &exported.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut rows = vec![row(["GRAPH", "FILE", "RUNTIMES"])];
+    for (name, graph) in &exported.manifest.graphs {
+        for variant in &graph.variants {
+            rows.push(row([name, &variant.file, &variant.runtimes.join(", ")]));
+        }
+    }
+    let dir = exported.dir.display();
+    print(&format!(
+        "{}\nbundle: {dir} (its README.md says how to use it)\nnext: zoo verify {dir}, zoo bench {dir}\n",
+        table(&rows)
+    ))?;
+    Ok(Outcome::Done)
+}

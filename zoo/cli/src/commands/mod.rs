@@ -1,0 +1,124 @@
+//! The commands: one file each, with its options, its help and its words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use zoo_host::Registry;
+use zoo_runtimes::Search;
+
+use crate::args::Cli;
+use crate::builtins;
+use crate::failure::Result;
+
+mod bench;
+mod completions;
+mod data;
+mod demo;
+mod describe;
+mod device;
+mod doctor;
+mod eval;
+mod export;
+mod inspect;
+mod models;
+mod run;
+mod runtime;
+mod sample;
+mod train;
+mod verify;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(demo::Demo),
+    Models(models::Models),
+    Describe(describe::Describe),
+    Train(train::Train),
+    Eval(eval::Eval),
+    Sample(sample::Sample),
+    Export(export::Export),
+    Verify(verify::Verify),
+    Bench(bench::Bench),
+    Run(run::Run),
+    Inspect(inspect::Inspect),
+    Data(data::Data),
+    Doctor(doctor::Doctor),
+    Runtime(runtime::Runtime),
+    Completions(completions::Completions),
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+pub struct Globals {
+    /// The ONNX Runtime library to use: the file, or a folder that holds it
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        help_heading = "Global options"
+    )]
+    pub ort: Option<PathBuf>,
+    /// Say nothing but errors and results
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Global options"
+    )]
+    pub quiet: bool,
+    /// Say more; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+impl Globals {
+    /// The models there are.
+    pub fn registry(&self) -> Result<Registry> {
+        Ok(builtins::registry()?)
+    }
+
+    /// Where to look for runtimes.
+    pub fn search(&self) -> Search {
+        Search {
+            ort: self.ort.clone(),
+            data_dir: None,
+        }
+    }
+}
+
+/// For options that count something: a number of at least 1.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(n) => Ok(n),
+        Err(_) => Err("it is no whole number".to_owned()),
+    }
+}
+
+/// `text` with a line end.
+fn ended(text: &str) -> String {
+    format!("{}\n", text.trim_end())
+}
+
+/// Runs the command.
+pub fn run(cli: Cli) -> Result {
+    let globals = &cli.globals;
+    match cli.command {
+        Command::Demo(args) => demo::run(args, globals),
+        Command::Models(args) => models::run(args, globals),
+        Command::Describe(args) => describe::run(args, globals),
+        Command::Train(args) => train::run(args, globals),
+        Command::Eval(args) => eval::run(args, globals),
+        Command::Sample(args) => sample::run(args, globals),
+        Command::Export(args) => export::run(args, globals),
+        Command::Verify(args) => verify::run(args, globals),
+        Command::Bench(args) => bench::run(args, globals),
+        Command::Run(args) => run::run(args, globals),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Data(args) => data::run(args),
+        Command::Doctor(args) => doctor::run(args, globals),
+        Command::Runtime(args) => runtime::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}

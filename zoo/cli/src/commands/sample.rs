@@ -1,0 +1,74 @@
+//! `zoo sample`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use zoo_host::run::Which;
+use zoo_host::sample::{self, SampleOptions};
+
+use super::{Globals, device};
+use crate::failure::{Outcome, Result};
+use crate::output::print;
+
+const EXAMPLES: &str = "\
+Examples:
+  zoo sample runs/vae --out grid.png
+  zoo sample runs/gan -n 16 --seed 7 --out sixteen.png
+  zoo sample bundles/gan --runtime ort --out same-picture.png
+
+The same seed draws the same picture in every runtime.";
+
+/// Draw images with a trained model
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Sample {
+    /// A run directory or a bundle
+    #[arg(value_name = "RUN|DIR")]
+    path: PathBuf,
+    /// How many images
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = super::at_least_one)]
+    count: usize,
+    /// The number from which the noise follows
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// The class to draw, for models that take one [default: all in turn]
+    #[arg(long, value_name = "L")]
+    label: Option<i64>,
+    /// What computes: candle, tract, ort or candle-onnx [default: candle for a run, tract for a bundle]
+    #[arg(long, value_name = "R")]
+    runtime: Option<String>,
+    /// Which weights of a run: raw, ema (averaged) or best [default: ema where there are some, else raw]
+    #[arg(long, value_name = "W")]
+    weights: Option<Which>,
+    #[command(flatten)]
+    device: device::OnDevice,
+    /// The picture to write
+    #[arg(long, value_name = "GRID.png")]
+    out: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: Sample, globals: &Globals) -> Result {
+    let options = SampleOptions {
+        count: args.count,
+        seed: args.seed,
+        label: args.label,
+        runtime: args.runtime,
+        weights: args.weights.unwrap_or_default(),
+        threads: args.device.threads(),
+        device: args.device.device,
+        search: globals.search(),
+        ..SampleOptions::new(args.path)
+    };
+    let samples = sample::sample(&globals.registry()?, &options)?;
+    samples.save(&args.out)?;
+    print(&format!(
+        "{} images of {} drawn by {} in {:.2} s: {}\n",
+        options.count,
+        samples.model,
+        samples.runtime,
+        samples.seconds,
+        args.out.display()
+    ))?;
+    Ok(Outcome::Done)
+}
