@@ -6,14 +6,15 @@ use crate::commands::{Command, Globals};
 
 const START: &str = "\
 Start here:
-  zoo demo                                                  the whole job once, in a few minutes
-  zoo train vae --data fashion-small --out runs/vae         train a model on images
-  zoo sample runs/vae --out grid.png                        look at what it learned
-  zoo export runs/vae --out bundles/vae                     write it as ONNX files, proven
-  zoo verify bundles/vae                                    compare every runtime with the original
+  zoo demo                                             the whole job once, in a few minutes
+  zoo train vae --data fashion-small --out runs/vae    train a model on images
+  zoo sample runs/vae --out grid.png                   look at what it learned
+  zoo export runs/vae --out bundles/vae                write it as ONNX files, proven
+  zoo verify bundles/vae                               compare every runtime with the original
 
-`zoo COMMAND --help` explains each command, with examples. Results are written to standard output, messages to standard error.
-Exit codes: 0 done, 1 checked and failed, 2 bad usage or input, 130/143 interrupted with the state saved.";
+`zoo COMMAND --help` explains each command, with examples.
+Results are written to standard output, messages to standard error. Exit codes: 0 done, 1 checked
+and failed, 2 bad usage or input, 130/143 interrupted, with the state saved.";
 
 /// Train generative models, export them to ONNX, and prove the export on every runtime.
 #[derive(Debug, Parser)]
@@ -56,6 +57,8 @@ mod tests {
             } else {
                 let help = command.get_after_help().map(ToString::to_string);
                 let help = help.unwrap_or_default();
+                let longest = help.lines().map(str::len).max();
+                assert!(longest.is_some_and(|n| n <= 100), "{name}: {longest:?}");
                 assert!(
                     help.contains("Example") && help.contains("zoo "),
                     "{name} has no example"

@@ -22,21 +22,8 @@ fn filter(quiet: bool, verbose: u8) -> EnvFilter {
         (_, 1) => ("debug", "warn"),
         _ => ("trace", "info"),
     };
-    let crates = [
-        "zoo",
-        "zoo_host",
-        "zoo_nn",
-        "zoo_onnx",
-        "zoo_runtimes",
-        "zoo_sdk",
-        "zoo_vae",
-        "zoo_gan",
-    ];
-    let mut text = others.to_owned();
-    for name in crates {
-        text.push_str(&format!(",{name}={ours}"));
-    }
-    EnvFilter::new(text)
+    // Targets are matched by their beginning: `zoo` is every crate of ours.
+    EnvFilter::new(format!("{others},zoo={ours}"))
 }
 
 /// Sets up logging for the whole process. `ZOO_LOG` (as in `ZOO_LOG=tract_core=debug`) replaces the filter.

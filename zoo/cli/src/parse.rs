@@ -11,6 +11,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err(bad());
     }
     let mut seconds = 0.0;
+    if rest.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        seconds = rest.parse().map_err(|_| bad())?;
+        rest = "";
+    }
     while !rest.is_empty() {
         let digits = rest
             .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -23,8 +27,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         let (unit, after) = after.split_at(unit);
         seconds += value
             * match unit {
-                // Only a number that stands alone needs no unit.
-                "" if rest.len() == text.trim().len() => 1.0,
                 "ms" => 1e-3,
                 "s" | "sec" => 1.0,
                 "m" | "min" => 60.0,

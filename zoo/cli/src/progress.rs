@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use serde_json::Value as Json;
 use zoo_host::run::Observer;
 use zoo_host::settings::Resolved;
 use zoo_sdk::{Array, Checkpoint, Context, Control, DataSpec, Event, LossTerm, Metrics};
@@ -37,8 +38,8 @@ pub struct Training {
 }
 
 impl Training {
-    /// For a training that ends after `limit`, where there is one.
-    pub fn new(limit: Option<Duration>) -> Self {
+    /// Before anything is known of the training.
+    pub fn new() -> Self {
         let now = Instant::now();
         Self {
             bar: None,
@@ -48,7 +49,7 @@ impl Training {
             epoch: 0,
             steps: None,
             first: 0,
-            limit,
+            limit: None,
             losses: Means::default(),
             pending: None,
         }
@@ -76,7 +77,7 @@ impl Training {
         (self.started, self.shown) = (Instant::now(), Instant::now());
         if logging::is_watched() {
             let template = match steps {
-                Some(_) => "[{bar:24}] {pos}/{len}  {wide_msg}",
+                Some(_) => "[{bar:20}] {pos}/{len}  {wide_msg}",
                 None => "{spinner} step {pos}  {wide_msg}",
             };
             let bar = logging::bar(steps, template);
@@ -103,38 +104,44 @@ impl Training {
         self.losses.add(losses);
         let left = self
             .left(step)
-            .map_or(String::new(), |left| format!("  {} left", time(left)));
-        let rate = format!("{images_per_s:.0} images/s");
+            .map_or(String::new(), |left| format!("{} left  ", time(left)));
+        let line = |losses: String| {
+            format!("epoch {epoch:.2}  {left}{images_per_s:.0} images/s  {losses}")
+        };
+        let of = self.steps.map_or(String::new(), |n| format!("/{n}"));
         let since = self.shown.elapsed();
+        let due = match &self.bar {
+            Some(_) => since >= REFRESH || step == self.first + 1,
+            None => epoch.floor() as u64 > self.epoch || since >= LINE || self.steps == Some(step),
+        };
         if let Some(bar) = &self.bar {
             bar.set_position(step);
-            if since >= REFRESH || step == self.first + 1 {
-                self.shown = Instant::now();
-                let losses = self.losses.take();
-                bar.set_message(format!("epoch {epoch:.1}  {losses}  {rate}{left}"));
-            }
+        }
+        if !due {
+            self.pending = Some(format!("step {step}{of}  {}", line(self.losses.text())));
             return;
         }
-        let of = self.steps.map_or(String::new(), |n| format!("/{n}"));
-        let due = epoch.floor() as u64 > self.epoch || since >= LINE || self.steps == Some(step);
-        let losses = if due {
-            self.losses.take()
-        } else {
-            self.losses.text()
-        };
-        let line = format!("step {step}{of}  epoch {epoch:.2}  {losses}  {rate}{left}");
-        if due {
-            (self.shown, self.epoch) = (Instant::now(), epoch.floor() as u64);
-            self.pending = None;
-            tracing::info!("{line}");
-        } else {
-            self.pending = Some(line);
+        (self.shown, self.epoch) = (Instant::now(), epoch.floor() as u64);
+        let line = line(self.losses.take());
+        let whole = format!("step {step}{of}  {line}");
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(line);
+                // The bar goes at the end, its last words stay.
+                self.pending = Some(whole);
+            }
+            None => {
+                self.pending = None;
+                tracing::info!("{whole}");
+            }
         }
     }
 }
 
 impl Observer for Training {
     fn prepared(&mut self, settings: &Resolved, data: &DataSpec) {
+        let limit = settings.train.get("max_seconds").and_then(Json::as_f64);
+        self.limit = limit.and_then(|s| Duration::try_from_secs_f64(s).ok());
         let [c, h, w] = data.image;
         let (model, name, seed) = (&settings.model_name, &data.name, settings.seed);
         tracing::info!("training {model} on {name} ({c}x{h}x{w}), seed {seed}");
@@ -290,7 +297,9 @@ mod tests {
 
     #[test]
     fn time_left_is_the_shorter_of_steps_and_limit() {
-        let mut training = Training::new(Some(Duration::from_secs(3600)));
+        let mut training = Training::new();
+        assert_eq!(training.left(0), None);
+        training.limit = Some(Duration::from_secs(3600));
         assert!(training.left(0).unwrap() <= Duration::from_secs(3600));
         (training.steps, training.first) = (Some(20), 10);
         training.started = Instant::now() - Duration::from_secs(10);

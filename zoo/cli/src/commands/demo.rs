@@ -21,8 +21,8 @@ Examples:
   zoo demo --quick
   zoo demo --out my-demo
 
-It trains a VAE and a GAN on the images inside this program, exports both to ONNX, checks every file on every runtime found,
-and leaves pictures and a report. Nothing is downloaded.";
+It trains a VAE and a GAN on the images inside this program, exports both to ONNX, checks every
+file on every runtime found, and leaves pictures and a report. Nothing is downloaded.";
 
 /// Do the whole job once: train, export, check on every runtime found, draw
 #[derive(Debug, Args)]
@@ -70,7 +70,7 @@ impl Observer for Stages {
 impl DemoObserver for Stages {
     fn stage(&mut self, title: &str) {
         self.0.finish();
-        self.0 = Training::new(None);
+        self.0 = Training::new();
         tracing::info!("== {title}");
     }
 }
@@ -85,7 +85,7 @@ pub fn run(args: Demo, globals: &Globals) -> Result {
         search: globals.search(),
         ..DemoOptions::new(args.out)
     };
-    let mut stages = Stages(Training::new(None));
+    let mut stages = Stages(Training::new());
     let done = demo::demo(
         &globals.registry()?,
         &options,

@@ -120,7 +120,11 @@ fn prose(d: &Description, settings: &[Setting]) -> String {
             "" => String::new(),
             doc => format!("{doc}. "),
         };
-        text.push_str(&wrap(&format!("{doc}({})", setting.expected), 6, WIDTH));
+        text.push_str(&wrap(
+            &format!("{doc}Takes {}.", setting.expected),
+            6,
+            WIDTH,
+        ));
     }
     text.push_str(&format!(
         "\nTry it: zoo train {} --data fashion-small --out runs/{0}\n",

@@ -15,8 +15,8 @@ Examples:
   zoo export runs/vae --out bundles/vae
   zoo export runs/gan --out bundles/gan --weights best --target ort,web
 
-The bundle holds an ONNX file for each graph, weights, test vectors, a model card and a picture. Before it is put in place,
-every file has been checked, and run on tract against candle.";
+The bundle holds an ONNX file for each graph, weights, test vectors, a model card and a picture.
+Before it is put in place, every file has been checked, and run on tract against candle.";
 
 /// Write a trained model as a bundle of checked ONNX files
 #[derive(Debug, Args)]

@@ -41,6 +41,14 @@ impl From<&Description> for Model {
     }
 }
 
+/// `Goodfellow et al.`, where there are more than two.
+fn short_authors(authors: &str) -> String {
+    match authors.split(", ").collect::<Vec<_>>()[..] {
+        [first, _, _, ..] => format!("{first} et al."),
+        _ => authors.to_owned(),
+    }
+}
+
 /// `Kingma, Welling: Auto-Encoding Variational Bayes (2014)`
 pub fn citation(d: &Description) -> String {
     let paper = &d.paper;
@@ -50,15 +58,23 @@ pub fn citation(d: &Description) -> String {
 /// Runs the command.
 pub fn run(args: Models, globals: &Globals) -> Result {
     let registry = globals.registry()?;
-    let models: Vec<Model> = registry.descriptions().map(Model::from).collect();
     if args.json {
+        let models: Vec<Model> = registry.descriptions().map(Model::from).collect();
         print_json(&models)?;
         return Ok(Outcome::Done);
     }
     let mut rows = vec![row(["MODEL", "FAMILY", "p(x)", "PAPER", "GRAPHS"])];
-    for m in models {
-        let graphs = m.graphs.join(" ");
-        rows.push(vec![m.name, m.family, m.density, m.paper, graphs]);
+    for d in registry.descriptions() {
+        let paper = &d.paper;
+        let authors = short_authors(&paper.authors);
+        let graphs: Vec<&str> = d.graphs.keys().map(String::as_str).collect();
+        rows.push(row([
+            &d.name,
+            &d.family,
+            &d.density,
+            &format!("{authors}, {} ({})", paper.title, paper.year),
+            &graphs.join(" "),
+        ]));
     }
     print(&format!(
         "{}\n`zoo describe MODEL` says more: what it is, its settings, its graphs.\n",

@@ -15,7 +15,8 @@ Examples:
   zoo run bundles/vae/onnx/decode.onnx --input z=z.npy --out images
   zoo run any.onnx --input x=x.npy --input mask=mask.npy --out results --runtime ort
 
-Inputs are files that numpy.save wrote. Each output becomes DIR/NAME.npy, and DIR/NAME.png where it looks like images.
+Inputs are files that numpy.save wrote. Each output becomes DIR/NAME.npy, and DIR/NAME.png where
+it looks like images.
 `zoo inspect FILE.onnx` shows the names, types and shapes of the inputs.";
 
 /// Run one ONNX file on arrays of your own

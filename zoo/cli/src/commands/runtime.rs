@@ -24,8 +24,9 @@ Examples:
   zoo runtime install ort --gpu
   zoo runtime install ort --wheel onnxruntime-1.32.0-cp313-cp313-manylinux_2_28_x86_64.whl
 
-It is downloaded with pip (the wheel `onnxruntime`, or `onnxruntime-gpu`) into your data folder; nothing else on the system
-changes. `zoo doctor` shows what is found. tract is inside this program and needs no installation.";
+It is downloaded with pip (the wheel `onnxruntime`, or `onnxruntime-gpu`) into your data folder;
+nothing else on the system changes. `zoo doctor` shows what is found. tract is inside this program
+and needs no installation.";
 
 /// Download a runtime's library into your data folder
 #[derive(Debug, Args)]

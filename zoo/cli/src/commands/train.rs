@@ -18,12 +18,12 @@ use crate::signals::Signals;
 const EXAMPLES: &str = "\
 Examples:
   zoo train vae --data fashion-small --out runs/vae
-  zoo train vae --data fashion-small --out runs/beta --set beta=4 --set train.batch=128 --epochs 5
+  zoo train vae --data fashion-small --out runs/beta --set beta=4 --set train.batch=128
   zoo train gan --data photos/ --set data.size=32x32 --out runs/photos --max-time 10m
   zoo train vae --out runs/vae --resume --epochs 50
 
-`zoo describe MODEL` lists everything that --set can change. Ctrl-C finishes the step and saves; --resume goes on from there
-exactly as if nothing had happened.";
+`zoo describe MODEL` lists everything that --set can change. Ctrl-C finishes the step and saves;
+--resume goes on from there exactly as if nothing had happened.";
 
 /// Train a model and keep everything about it in a run directory
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ pub fn run(args: Train, globals: &Globals) -> Result {
         device: args.device.device,
         ..TrainOptions::new(args.model, &args.out)
     };
-    let mut shown = Training::new(args.max_time);
+    let mut shown = Training::new();
     let trained = run::train(
         &globals.registry()?,
         &options,

@@ -6,7 +6,7 @@ use clap::Args;
 use zoo_host::verify::{self, Compared, VerifyOptions};
 
 use super::Globals;
-use crate::failure::{Outcome, Result};
+use crate::failure::{Failure, Outcome, Result};
 use crate::output::{number, print, print_json};
 
 const EXAMPLES: &str = "\
@@ -61,6 +61,11 @@ pub fn run(args: Verify, globals: &Globals) -> Result {
         print_json(&verified)?;
     } else {
         print(&super::ended(&verified.to_string()))?;
+    }
+    if verified.results.is_empty() {
+        return Err(Failure::usage(
+            "nothing was compared: no runtime can run this bundle as asked",
+        ));
     }
     Ok(match verified.ok {
         true => Outcome::Done,
