@@ -1,0 +1,277 @@
+//! The main job by its commands: train, measure, draw, export, verify, time, look inside.
+
+mod common;
+
+use std::fs;
+
+use common::Place;
+use serde_json::Value as Json;
+use zoo_host::onnx_file::{read_npy, write_npy};
+use zoo_sdk::Array;
+
+fn keys(value: &Json) -> Vec<&str> {
+    let object = value.as_object().unwrap_or_else(|| panic!("{value}"));
+    object.keys().map(String::as_str).collect()
+}
+
+fn strings(value: &Json) -> Vec<&str> {
+    let items = value.as_array().unwrap_or_else(|| panic!("{value}"));
+    items.iter().map(|item| item.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_vae_from_training_to_proof() {
+    let place = Place::new();
+    let said = place.train("run", &["--steps", "6", "--set", "data.valid=32"]);
+    assert!(said.starts_with("trained vae to step 6"), "{said}");
+    for file in [
+        "config.toml",
+        "metrics.jsonl",
+        "loss.png",
+        "best/model.safetensors",
+    ] {
+        assert!(place.path("run").join(file).is_file(), "{file}");
+    }
+    assert_eq!(common::checkpoints(&place.path("run")), [2, 4, 6]);
+
+    let measured = place.json(&["eval", "run", "--importance-samples", "4", "--json"]);
+    assert_eq!(
+        keys(&measured),
+        [
+            "model",
+            "data",
+            "split",
+            "images",
+            "binarization",
+            "metrics",
+            "seconds"
+        ]
+    );
+    let metric = |name: &str| measured["metrics"][name].as_f64().unwrap();
+    assert!(metric("elbo_nats") < 0.0);
+    assert_eq!(measured["images"], 1000);
+    let again = place.json(&[
+        "eval",
+        "run",
+        "--importance-samples",
+        "4",
+        "--json",
+        "--threads",
+        "1",
+    ]);
+    assert_eq!(again["metrics"], measured["metrics"]);
+
+    place.ok(&["sample", "run", "-n", "9", "--out", "grid.png"]);
+    let png = fs::read(place.path("grid.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG") && png.len() > 500);
+
+    let exported = place.ok(&["export", "run", "--out", "bundle"]);
+    assert!(exported.contains("onnx/decode.onnx"), "{exported}");
+    place.ok(&[
+        "sample",
+        "bundle",
+        "-n",
+        "9",
+        "--runtime",
+        "tract",
+        "--out",
+        "same.png",
+    ]);
+    assert!(place.path("same.png").is_file());
+    let of_bundle = place.json(&["eval", "bundle", "--importance-samples", "4", "--json"]);
+    assert_eq!(of_bundle["metrics"], measured["metrics"]);
+
+    let verified = place.json(&["verify", "bundle", "--json"]);
+    assert_eq!(keys(&verified), ["ok", "reference", "results"]);
+    assert_eq!(verified["ok"], true);
+    assert_eq!(verified["reference"], "candle");
+    let rows = verified["results"].as_array().unwrap();
+    for batch in [1, 3, 7] {
+        let of = |r: &&Json| r["runtime"] == "tract" && r["batch"] == batch;
+        assert_eq!(
+            rows.iter().filter(of).count(),
+            6,
+            "six outputs of five graphs"
+        );
+    }
+    for key in [
+        "graph", "variant", "runtime", "batch", "output", "max_abs", "max_rel", "ok", "error",
+    ] {
+        assert!(rows.iter().all(|row| row.get(key).is_some()), "{key}");
+    }
+    if std::env::var_os("ORT_DYLIB_PATH").is_some() {
+        assert!(rows.iter().any(|row| row["runtime"] == "ort"));
+    }
+
+    let timed = place.json(&[
+        "bench",
+        "bundle",
+        "--runtime",
+        "tract",
+        "--time",
+        "1ms",
+        "--json",
+    ]);
+    let rows = timed["results"].as_array().unwrap();
+    assert_eq!(rows.len(), 5 * 2);
+    assert_eq!(
+        keys(&rows[0]),
+        [
+            "graph",
+            "runtime",
+            "device",
+            "batch",
+            "threads",
+            "ms_median",
+            "ms_min",
+            "images_per_s"
+        ]
+    );
+}
+
+#[test]
+fn a_gan_from_training_to_proof() {
+    let place = Place::new();
+    place.ok(&[
+        "train",
+        "gan",
+        "--data",
+        "fashion-small",
+        "--out",
+        "run",
+        "--steps",
+        "3",
+        "--set",
+        "latent=6",
+        "--set",
+        "channels=8",
+        "--set",
+        "data.limit=192",
+    ]);
+    place.ok(&["sample", "run", "-n", "4", "--out", "grid.png"]);
+    place.ok(&["export", "run", "--out", "bundle"]);
+    assert_eq!(place.json(&["verify", "bundle", "--json"])["ok"], true);
+    let measured = place.json(&["eval", "run", "--json"]);
+    assert_eq!(measured["model"], "gan");
+}
+
+#[test]
+fn one_onnx_file() {
+    let place = Place::new();
+    place.train("run", &["--steps", "2"]);
+    place.ok(&["export", "run", "--out", "bundle"]);
+    let seen = place.json(&["inspect", "bundle/onnx/decode.onnx", "--json"]);
+    assert_eq!(seen["opset"], 17);
+    assert_eq!(seen["inputs"][0]["name"], "z");
+    assert_eq!(seen["problem"], Json::Null);
+    let text = place.ok(&["inspect", "bundle/onnx/decode.onnx"]);
+    assert!(
+        text.contains("standard normal noise") && text.contains("Gemm(%z"),
+        "{text}"
+    );
+
+    let z = Array::f32([3, 2], [0.0, 0.0, 1.0, -1.0, 0.5, 2.0]).unwrap();
+    write_npy(&place.path("z.npy"), &z).unwrap();
+    let file = "bundle/onnx/decode.onnx";
+    let report = place.json(&[
+        "run", file, "--input", "z=z.npy", "--out", "tract", "--json",
+    ]);
+    assert_eq!(report["outputs"][0]["name"], "x");
+    let x = read_npy(&place.path("tract/x.npy")).unwrap();
+    assert_eq!(x.shape(), [3, 1, 28, 28]);
+    assert!(x.as_f32().unwrap().iter().all(|v| (0.0..=1.0).contains(v)));
+    assert!(place.path("tract/x.png").is_file());
+    if std::env::var_os("ORT_DYLIB_PATH").is_some() {
+        place.ok(&[
+            "run",
+            file,
+            "--input",
+            "z=z.npy",
+            "--out",
+            "ort",
+            "--runtime",
+            "ort",
+        ]);
+        let other = read_npy(&place.path("ort/x.npy")).unwrap();
+        let pairs = x.to_f64().into_iter().zip(other.to_f64());
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+}
+
+#[test]
+fn lists_for_programs() {
+    let place = Place::new();
+    let models = place.json(&["models", "--json"]);
+    for model in models.as_array().unwrap() {
+        assert_eq!(
+            keys(model),
+            ["name", "family", "density", "paper", "graphs", "pretrained"]
+        );
+    }
+    assert_eq!(models[1]["name"], "vae");
+    assert!(strings(&models[1]["graphs"]).contains(&"log_prob"));
+    let described = place.json(&["describe", "gan", "--json"]);
+    assert_eq!(described["name"], "gan");
+    assert!(described["model_schema"]["properties"]["latent"].is_object());
+
+    let info = place.json(&[
+        "data",
+        "info",
+        "fashion-small",
+        "--json",
+        "--out",
+        "all.png",
+    ]);
+    assert_eq!(info["splits"][0]["images"], 5000);
+    assert!(place.path("all.png").is_file());
+    place.ok(&[
+        "data",
+        "import",
+        "fashion-small",
+        "--set",
+        "data.limit=20",
+        "--out",
+        "few.npz",
+    ]);
+    assert_eq!(
+        place.json(&["data", "info", "few.npz", "--json"])["splits"][0]["images"],
+        20
+    );
+
+    let doctor = place.json(&["doctor", "--json"]);
+    let names: Vec<_> = doctor["runtimes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["name"])
+        .collect();
+    assert!(names.iter().any(|n| *n == "tract") && names.iter().any(|n| *n == "ort"));
+}
+
+#[test]
+fn quiet_means_quiet() {
+    let place = Place::new();
+    let ended = place.run(&common::train_args("run", &["--steps", "2", "-q"]));
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let finished = place.ok(&["train", "vae", "--out", "run", "--resume"]);
+    assert!(
+        finished.contains("finished already at step 2"),
+        "{finished}"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_whatever_the_threads() {
+    let place = Place::new();
+    let train = |run: &str, more: &[&str]| {
+        place.train(run, &[&["--steps", "7"], more].concat());
+        fs::read(place.path(run).join("checkpoints/7/model.safetensors")).unwrap()
+    };
+    let one = train("one", &["--threads", "1", "--seed", "5"]);
+    assert!(
+        one == train("two", &["--threads", "2", "--seed", "5"]),
+        "two threads"
+    );
+    assert!(one == train("again", &["--seed", "5"]), "the same again");
+    assert!(one != train("other", &["--seed", "6"]), "another seed");
+}
