@@ -103,6 +103,15 @@ impl Place {
         }
         // Compiled in or not, it says the same.
         text = text.replace(", candle-onnx", "");
+        // The words of other libraries are not ours to keep.
+        for head in [
+            "no JSON: ",
+            "Format error decoding Png: ",
+            "invalid Zip archive: ",
+            "failed to decode Protobuf message: ",
+        ] {
+            text = shortened(&text, head);
+        }
         let words = text.split_inclusive(|c: char| c.is_whitespace());
         let mut after_process = false;
         let words = words.map(|word| {
@@ -110,14 +119,30 @@ impl Place {
             let hash = bare.len() == 64 && bare.chars().all(|c| c.is_ascii_hexdigit());
             let pid = after_process && bare.parse::<u32>().is_ok();
             after_process = bare == "process";
-            match (hash, pid) {
-                (true, _) => word.replace(bare, "[sha256]"),
-                (_, true) => word.replace(bare, "[pid]"),
+            let temporary = bare.find("/.picture-").map(|at| &bare[at + 2..]);
+            match (hash, pid, temporary) {
+                (true, ..) => word.replace(bare, "[sha256]"),
+                (_, true, _) => word.replace(bare, "[pid]"),
+                (.., Some(name)) => word.replace(name, "[temporary]"),
                 _ => word.to_owned(),
             }
         });
         words.collect()
     }
+}
+
+/// `text` with `...` for what follows `head` up to the next semicolon or the end of the line.
+fn shortened(text: &str, head: &str) -> String {
+    let line = |line: &str| match line.split_once(head) {
+        None => line.to_owned(),
+        Some((before, after)) => {
+            let end = after.find(';').unwrap_or(after.len());
+            let (cut, rest) = after.split_at(end);
+            let bracket = if cut.ends_with(')') { ")" } else { "" };
+            format!("{before}{head}...{bracket}{rest}")
+        }
+    };
+    text.lines().map(|l| line(l) + "\n").collect()
 }
 
 pub fn train_args<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
