@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zoo_onnx::Bundle;
 use zoo_runtimes::{Device, LoadOptions, Loaded, Runtime, Search};
 
-use crate::engine::{CANDLE, CandleGraph, choose, graph, open_bundle};
+use crate::engine::{CANDLE, CandleGraph, choose, graph, leave_out, open_bundle};
 use crate::registry::Registry;
 use crate::run::{Trained, Which, open};
 use crate::verify::Skipped;
@@ -99,15 +99,10 @@ pub fn bench(
     let asked = !options.runtimes.is_empty();
     let mut engines = Vec::new();
     let mut out = Bench::default();
-    let skip = |runtime: &str, reason: String| Skipped {
-        runtime: runtime.to_owned(),
-        reason,
-    };
     if !asked || options.runtimes.iter().any(|r| r == CANDLE) {
         match candle_source(registry, &bundle, load.device) {
             Ok(source) => engines.push(source),
-            Err(error) if asked => return Err(error),
-            Err(error) => out.skipped.push(skip(CANDLE, error.to_string())),
+            Err(error) => leave_out(CANDLE, error, asked, &mut out.skipped)?,
         }
     }
     let others: Vec<String> = options
@@ -131,9 +126,8 @@ pub fn bench(
         for engine in &engines {
             let loaded = match measure.load(graph, engine) {
                 Ok(loaded) => loaded,
-                Err(error) if asked => return Err(error),
                 Err(error) => {
-                    out.skipped.push(skip(engine.name(), error.to_string()));
+                    leave_out(engine.name(), error, asked, &mut out.skipped)?;
                     continue;
                 }
             };
@@ -143,7 +137,6 @@ pub fn bench(
             }
         }
     }
-    out.skipped.dedup();
     Ok(out)
 }
 

@@ -51,11 +51,11 @@ pub(crate) fn find(name: &str, search: &Search) -> Result<Box<dyn Runtime>> {
     })
 }
 
+/// Runtimes, and those that were left out.
+pub(crate) type Chosen = (Vec<Box<dyn Runtime>>, Vec<Skipped>);
+
 /// The runtimes asked for, all of which must be there; or, where none was named, those that are, with what is missing.
-pub(crate) fn choose(
-    asked: &[String],
-    search: &Search,
-) -> Result<(Vec<Box<dyn Runtime>>, Vec<Skipped>)> {
+pub(crate) fn choose(asked: &[String], search: &Search) -> Result<Chosen> {
     if !asked.is_empty() {
         let mut names: Vec<&String> = Vec::new();
         for name in asked {
@@ -63,9 +63,7 @@ pub(crate) fn choose(
                 names.push(name);
             }
         }
-        let found = names
-            .into_iter()
-            .map(|name| Ok(zoo_runtimes::find(name, search)?));
+        let found = names.into_iter().map(|name| find(name, search));
         return Ok((found.collect::<Result<_>>()?, Vec::new()));
     }
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
@@ -87,6 +85,26 @@ pub(crate) fn choose(
         }
     }
     Ok((found, skipped))
+}
+
+/// What keeps a runtime from being used is an error where it was asked for, else a note, once.
+pub(crate) fn leave_out(
+    runtime: &str,
+    why: Error,
+    asked: bool,
+    skipped: &mut Vec<Skipped>,
+) -> Result<()> {
+    if asked {
+        return Err(why);
+    }
+    let note = Skipped {
+        runtime: runtime.to_owned(),
+        reason: why.to_string(),
+    };
+    if !skipped.contains(&note) {
+        skipped.push(note);
+    }
+    Ok(())
 }
 
 /// The graph called `name` among `graphs`.

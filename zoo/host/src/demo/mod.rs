@@ -88,6 +88,17 @@ pub fn demo(
     cancel: &(dyn Fn() -> bool + Sync),
     observer: &mut dyn DemoObserver,
 ) -> Result<Demo> {
+    let plans = if options.quick { &QUICK } else { &FULL };
+    carry_out(registry, options, plans, cancel, observer)
+}
+
+fn carry_out(
+    registry: &Registry,
+    options: &DemoOptions,
+    plans: &'static [Plan; 2],
+    cancel: &(dyn Fn() -> bool + Sync),
+    observer: &mut dyn DemoObserver,
+) -> Result<Demo> {
     let start = Instant::now();
     prepare(&options.out)?;
     let file = |name: &str| options.out.join(name);
@@ -100,7 +111,7 @@ pub fn demo(
         seconds: 0.0,
     };
     let mut parts = Vec::new();
-    for plan in if options.quick { &QUICK } else { &FULL } {
+    for plan in plans {
         observer.stage(&format!(
             "training the {} on {DATA}, for {} at most",
             plan.title,
@@ -271,7 +282,72 @@ fn prepare(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use zoo_nn::ModelPlugin;
+
     use super::*;
+
+    const TINY: [Plan; 2] = [
+        Plan {
+            model: "vae",
+            title: "VAE",
+            set: &["data.limit=128", "model.hidden=[8]", "model.latent=2"],
+            epochs: 1,
+            max_seconds: 60.0,
+        },
+        Plan {
+            model: "gan",
+            title: "GAN",
+            set: &["data.limit=128", "model.channels=4", "model.latent=4"],
+            epochs: 1,
+            max_seconds: 60.0,
+        },
+    ];
+
+    fn registry() -> Registry {
+        Registry::new(vec![
+            Box::new(ModelPlugin::<zoo_vae::Vae>::default()),
+            Box::new(ModelPlugin::<zoo_gan::Gan>::default()),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn all_that_the_report_names_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = DemoOptions::new(dir.path().join("demo"));
+        options.quick = true;
+        let done = carry_out(&registry(), &options, &TINY, &|| false, &mut Quiet).unwrap();
+        assert!(done.ok(), "{:?}", done.verified);
+        let text = fs::read_to_string(&done.report).unwrap();
+        for name in pictures::NAMES {
+            assert!(text.contains(&format!("({name})")), "{name}");
+            assert!(done.pictures.contains(&done.dir.join(name)));
+            assert!(image::open(done.dir.join(name)).unwrap().width() > 100);
+        }
+        for path in [
+            "vae/config.toml",
+            "gan-onnx/README.md",
+            "vae-onnx/onnx/decode.onnx",
+        ] {
+            assert!(done.dir.join(path).is_file(), "{path}");
+        }
+        assert!(
+            text.contains("| VAE | 2 |") && text.contains("elbo_nats"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| GAN | tract |") && text.contains("agrees"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_cancelled_demo_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = DemoOptions::new(dir.path());
+        let done = carry_out(&registry(), &options, &TINY, &|| true, &mut Quiet).unwrap();
+        assert!(done.cancelled && !done.ok() && !done.report.exists());
+    }
 
     #[test]
     fn only_an_earlier_demo_is_replaced() {
