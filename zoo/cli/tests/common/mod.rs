@@ -109,6 +109,7 @@ impl Place {
             "Format error decoding Png: ",
             "invalid Zip archive: ",
             "failed to decode Protobuf message: ",
+            "\"cuda:0\" cannot be had: ",
         ] {
             text = shortened(&text, head);
         }
