@@ -1,5 +1,6 @@
 //! Bundles of small models, fresh from training: what the manifest says, what every runtime computes, and what tools that
 //! share no code with this workspace find.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests too.
 
 use std::{
     collections::BTreeSet,

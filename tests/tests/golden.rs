@@ -1,5 +1,6 @@
 //! Small fixed weights under `fixtures/golden`: each exported graph gives the stored outputs, on every runtime, at every
 //! batch size; snapshots show the exported graphs and what the outputs look like.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests too.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
 //! Bad usage and bad input: exit code 2 and a message that names what is wrong and the way out; nothing is lost.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests too.
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! A training that is killed or asked to stop, and goes on as if nothing had happened.
-
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests too.
 #![cfg(unix)]
 
 mod common;

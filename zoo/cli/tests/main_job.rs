@@ -1,4 +1,5 @@
 //! The main job by its commands: train, measure, draw, export, verify, time, look inside.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests too.
 
 mod common;
 
