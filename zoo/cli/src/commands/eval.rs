@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   zoo eval runs/vae
   zoo eval runs/vae --weights best --importance-samples 64 --json
+  zoo eval bundles/vae --runtime ort
   zoo eval runs/vae --data mnist/ --split valid";
 
 /// Measure a trained model on held-out images: likelihood in nats and bits, and what else it offers
@@ -42,6 +43,9 @@ pub struct Eval {
     /// The number from which all randomness follows
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    /// Measure the likelihood by the exported graph log_prob on tract, ort or candle-onnx [default: all metrics, on candle]
+    #[arg(long, value_name = "R")]
+    runtime: Option<String>,
     #[command(flatten)]
     device: device::OnDevice,
     /// One JSON object instead of a table
@@ -61,6 +65,8 @@ pub fn run(args: Eval, globals: &Globals) -> Result {
         importance_samples: args.importance_samples,
         threads: args.device.threads(),
         device: args.device.device,
+        runtime: args.runtime,
+        search: globals.search(),
         ..EvaluateOptions::new(args.path)
     };
     let measured = run::evaluate(

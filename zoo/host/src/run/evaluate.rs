@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use zoo_runtimes::Search;
 use zoo_sdk::{Context, EvaluateRequest, Metrics};
 
+use super::likelihood::on_runtime;
 use super::open::{Which, open};
 use super::train::threads;
 use crate::data::{DataSettings, OwnedDataset, Source};
+use crate::engine::CANDLE;
 use crate::registry::Registry;
 use crate::{Error, Result};
 
@@ -31,8 +34,13 @@ pub struct EvaluateOptions {
     pub importance_samples: usize,
     /// CPU threads; 0 for all.
     pub threads: usize,
-    /// `cpu`, `cuda:0`, `metal`.
+    /// `cpu`, `cuda:0`, `metal`; with a runtime, one of its devices.
     pub device: String,
+    /// Measure the likelihood by the exported graph `log_prob` on `tract`, `ort` or `candle-onnx`, instead of all metrics
+    /// by the plugin.
+    pub runtime: Option<String>,
+    /// Where to look for runtimes.
+    pub search: Search,
 }
 
 impl EvaluateOptions {
@@ -48,6 +56,8 @@ impl EvaluateOptions {
             importance_samples: 0,
             threads: 0,
             device: "cpu".to_owned(),
+            runtime: None,
+            search: Search::default(),
         }
     }
 }
@@ -102,16 +112,21 @@ pub fn evaluate(
         });
     }
     let split = data.split(&options.split)?;
-    let session = trained.session(registry, threads(options.threads), &options.device)?;
-    let request = EvaluateRequest {
-        seed: options.seed,
-        batch: options.batch.max(1),
-        importance_samples: options.importance_samples,
-    };
     let start = Instant::now();
-    let metrics = session
-        .evaluate(&request, &split, cx)
-        .map_err(Error::plugin(&trained.model))?;
+    let metrics = match options.runtime.as_deref() {
+        None | Some(CANDLE) => {
+            let session = trained.session(registry, threads(options.threads), &options.device)?;
+            let request = EvaluateRequest {
+                seed: options.seed,
+                batch: options.batch.max(1),
+                importance_samples: options.importance_samples,
+            };
+            session
+                .evaluate(&request, &split, cx)
+                .map_err(Error::plugin(&trained.model))?
+        }
+        Some(runtime) => on_runtime(registry, options, runtime, &trained, &split, cx)?,
+    };
     Ok(Evaluation {
         model: trained.model,
         data: data.spec.name.clone(),

@@ -15,6 +15,7 @@ pub mod checkpoint;
 mod dir;
 mod disk;
 mod evaluate;
+mod likelihood;
 mod metrics;
 mod open;
 mod pictures;
@@ -28,8 +29,8 @@ pub use dir::{Content, Layout, RunDir};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use metrics::{Record, read_metrics};
 pub use open::{Trained, Which, open};
-pub use tensors::{from_safetensors, to_safetensors};
 pub(crate) use pictures::{grid_png, losses};
+pub use tensors::{from_safetensors, to_safetensors};
 pub(crate) use train::load_data;
 pub use train::{Observer, Quiet, TrainOptions, TrainOutcome, train};
 
