@@ -13,8 +13,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, Params, Phase, Port,
-    Result, StepCx, Value,
+    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin, Params,
+    Phase, Plugin, Port, Result, StepCx, Value,
     layers::{BatchNorm, Conv2d, ConvConfig, ConvTranspose2d, Linear},
 };
 
@@ -224,6 +224,11 @@ fn accuracy(logit: &Value, real: bool) -> Result<f64> {
         logit.less_scalar(0.0)?
     };
     right.cast(zoo_nn::DType::F32)?.mean(&[0], false)?.scalar()
+}
+
+/// The models of this crate.
+pub fn plugins() -> Vec<Box<dyn Plugin>> {
+    vec![Box::new(ModelPlugin::<Gan>::default())]
 }
 
 impl Model for Gan {

@@ -13,8 +13,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Port, Result,
-    StepCx, Value,
+    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Params, Phase,
+    Plugin, Port, Result, StepCx, Value,
     layers::{Conv2d, ConvConfig, ConvTranspose2d, Linear},
     loss::{
         bernoulli_nll, gaussian_nll, kl_standard_normal, reparameterise, standard_normal_log_prob,
@@ -324,6 +324,11 @@ fn per_row(x: &Value) -> Result<Value> {
 /// (N) -> the mean
 fn mean(x: &Value) -> Result<Value> {
     x.mean(&[0], false)
+}
+
+/// The models of this crate.
+pub fn plugins() -> Vec<Box<dyn Plugin>> {
+    vec![Box::new(ModelPlugin::<Vae>::default())]
 }
 
 impl Model for Vae {

@@ -24,6 +24,6 @@ pub use params::{Buffer, Init, Params};
 pub use plugin::ModelPlugin;
 pub use trace::trace;
 pub use value::Value;
-pub use zoo_sdk::{Binarization, DataSpec, Metrics, Port, Stream};
+pub use zoo_sdk::{Binarization, DataSpec, Metrics, Plugin, Port, Stream};
 
 pub use candle_core::{DType, Device, Tensor};
