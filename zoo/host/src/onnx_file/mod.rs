@@ -46,7 +46,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Where and why.
-        source: zoo_onnx::Error,
+        source: Box<zoo_onnx::Error>,
     },
     /// An input that was given does not fit.
     #[error("{problem}; {} reads {valid}", path.display())]
@@ -64,11 +64,11 @@ pub enum Error {
         /// The ONNX file.
         path: PathBuf,
         /// Its reason.
-        source: zoo_runtimes::Error,
+        source: Box<zoo_runtimes::Error>,
     },
     /// The runtime or the device cannot be had at all.
     #[error(transparent)]
-    NoRuntime(zoo_runtimes::Error),
+    NoRuntime(Box<zoo_runtimes::Error>),
     /// An output could not be drawn.
     #[error(transparent)]
     Picture(#[from] crate::picture::Error),
@@ -83,7 +83,7 @@ impl Error {
         use zoo_runtimes::Error as E;
         match self {
             Self::Runtime { source, .. } => {
-                u8::from(!matches!(source, E::Run { .. } | E::Output { .. })) + 1
+                u8::from(!matches!(**source, E::Run { .. } | E::Output { .. })) + 1
             }
             _ => 2,
         }
@@ -98,6 +98,10 @@ impl Error {
         }
     }
 
+    fn no_runtime(error: zoo_runtimes::Error) -> Self {
+        Self::NoRuntime(Box::new(error))
+    }
+
     fn content(path: &Path, problem: impl Into<String>) -> Self {
         Self::Content {
             path: path.to_owned(),
@@ -107,7 +111,10 @@ impl Error {
 
     fn onnx(path: &Path) -> impl FnOnce(zoo_onnx::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Onnx { path, source }
+        move |source| Self::Onnx {
+            path,
+            source: Box::new(source),
+        }
     }
 }
 

@@ -89,12 +89,12 @@ pub fn run(options: &RunOptions) -> Result<RunReport> {
     let model = zoo_onnx::decode(&bytes).map_err(Error::onnx(file))?;
     let ports = check(&model, &bytes).map_err(Error::onnx(file))?.inputs;
     let inputs = read_inputs(file, &ports, &options.inputs)?;
-    let device: Device = options.device.parse().map_err(Error::NoRuntime)?;
+    let device: Device = options.device.parse().map_err(Error::no_runtime)?;
     let runtime =
-        zoo_runtimes::find(&options.runtime, &options.search).map_err(Error::NoRuntime)?;
+        zoo_runtimes::find(&options.runtime, &options.search).map_err(Error::no_runtime)?;
     let failed = |source| Error::Runtime {
         path: file.clone(),
-        source,
+        source: Box::new(source),
     };
     let load = LoadOptions {
         device,
