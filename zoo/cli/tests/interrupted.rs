@@ -32,9 +32,14 @@ fn start(place: &Place, run: &str, more: &[&str]) -> Child {
     place
         .command(&train_args(run, &more))
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(place.path("stderr")).unwrap())
         .spawn()
         .unwrap()
+}
+
+/// What the program said on standard error.
+fn said(place: &Place) -> String {
+    fs::read_to_string(place.path("stderr")).unwrap()
 }
 
 fn uninterrupted(place: &Place) -> Vec<Vec<u8>> {
@@ -68,7 +73,8 @@ fn killed_at_random_moments() {
         random ^= random >> 7;
         random ^= random << 17;
         if kills >= 12 {
-            assert!(child.wait().unwrap().success());
+            let status = child.wait().unwrap();
+            assert!(status.success(), "{status}: {}", said(&place));
             break;
         }
         if kills >= 4 {
@@ -85,7 +91,7 @@ fn killed_at_random_moments() {
         std::thread::sleep(Duration::from_micros(random % 60_000));
         let finished = child.try_wait().unwrap();
         if let Some(status) = finished {
-            assert!(status.success(), "{status}");
+            assert!(status.success(), "{status}: {}", said(&place));
             break;
         }
         child.kill().unwrap();
