@@ -143,3 +143,15 @@ fn asked_to_stop() {
         );
     }
 }
+
+/// The description of the data is written before the settings, without which a folder is no run.
+#[test]
+fn killed_between_its_first_two_files() {
+    let place = Place::new();
+    place.train("run", &["--steps", "2"]);
+    let text = fs::read(place.path("run/data.json")).unwrap();
+    fs::create_dir(place.path("begun")).unwrap();
+    fs::write(place.path("begun/data.json"), text).unwrap();
+    place.train("begun", &["--steps", "2", "--resume"]);
+    assert_eq!(checkpoints(&place.path("begun")), [2]);
+}
