@@ -101,13 +101,14 @@ impl Ort {
             Device::Cpu => Ok(Vec::new()),
             Device::Cuda(index) => Ok(vec![cuda(index)?]),
             Device::TensorRt(index) => {
+                let provider = ep::TensorRT::default().with_device_id(index as i32);
+                let providers = vec![self.provider(device, provider)?, cuda(index)?];
                 if std::env::var_os("NVIDIA_TF32_OVERRIDE").is_none_or(|value| value != "0") {
                     tracing::warn!(
                         "TensorRT may compute in TensorFloat-32; set NVIDIA_TF32_OVERRIDE=0 for full precision"
                     );
                 }
-                let provider = ep::TensorRT::default().with_device_id(index as i32);
-                Ok(vec![self.provider(device, provider)?, cuda(index)?])
+                Ok(providers)
             }
             Device::CoreMl => Ok(vec![self.provider(device, ep::CoreML::default())?]),
             Device::DirectMl(index) => {

@@ -10,6 +10,9 @@ use super::checkpoint;
 use super::disk::{Disk, TEMPORARY};
 use crate::{Error, Result};
 
+/// What the run is trained on; the first file written.
+const DATA: &str = "data.json";
+
 /// What a path holds, as far as training into it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
@@ -43,7 +46,7 @@ impl Layout {
 
     /// The [`DataSpec`].
     pub fn data(&self) -> PathBuf {
-        self.root.join("data.json")
+        self.root.join(DATA)
     }
 
     /// One JSON object per line.
@@ -98,7 +101,8 @@ impl Layout {
         for entry in entries {
             let name = entry.map_err(Error::io("read", &self.root))?.file_name();
             let name = name.to_string_lossy();
-            if name != ".lock" && !name.starts_with(TEMPORARY) {
+            // A run that was killed before its settings were written holds these, and starts afresh.
+            if name != ".lock" && name != DATA && !name.starts_with(TEMPORARY) {
                 return Err(not_a_run(format!(
                     "holds other files ({name}) and no run; give a new or empty folder"
                 )));
