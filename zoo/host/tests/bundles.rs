@@ -16,7 +16,11 @@ use zoo_nn::ModelPlugin;
 use zoo_sdk::Array;
 
 fn registry() -> Registry {
-    Registry::new(vec![Box::new(ModelPlugin::<zoo_vae::Vae>::default())]).unwrap()
+    Registry::new(vec![
+        Box::new(ModelPlugin::<zoo_vae::Vae>::default()),
+        Box::new(ModelPlugin::<zoo_gan::Gan>::default()),
+    ])
+    .unwrap()
 }
 
 /// A search that finds no ONNX Runtime.
@@ -295,6 +299,40 @@ fn every_runtime_draws_the_same_pictures() {
 }
 
 #[test]
+fn a_batch_norm_draws_the_same_from_a_run_and_its_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("gan");
+    let mut options = TrainOptions::new("gan", &run);
+    options.given.data = Some("fashion-small".to_owned());
+    options.given.steps = Some(5);
+    let set = [
+        "model.channels=8",
+        "model.latent=4",
+        "data.limit=128",
+        "train.ema=0.8",
+    ];
+    options.given.set = set.map(str::to_owned).to_vec();
+    train(&registry(), &options, &|| false, &mut Quiet).unwrap();
+    let bundle = folder.path().join("bundle");
+    export(&registry(), &ExportOptions::new(&run, &bundle), &mut |_| {}).unwrap();
+    let draw = |path: &Path, runtime: &str, count: usize| {
+        let mut options = SampleOptions::new(path);
+        (options.count, options.runtime) = (count, Some(runtime.to_owned()));
+        sample(&registry(), &options).unwrap().images.rows(0, 10)
+    };
+    let candle = draw(&run, "candle", 80);
+    for other in [draw(&bundle, "candle", 10), draw(&bundle, "tract", 10)] {
+        let (a, b) = (candle.as_f32().unwrap(), other.as_f32().unwrap());
+        let largest = a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(largest < 1e-4, "{largest}");
+    }
+}
+
+#[test]
 fn a_runtime_that_is_missing_is_an_error_only_where_it_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = exported(folder.path(), |o| {
@@ -415,7 +453,7 @@ fn the_doctor_says_what_is_missing_and_how_to_get_it() {
         "{text}"
     );
     assert_eq!(
-        serde_json::to_value(&report).unwrap()["models"][0]["name"],
+        serde_json::to_value(&report).unwrap()["models"][1]["name"],
         "vae"
     );
 }

@@ -181,16 +181,27 @@ const QUICK: [Plan; 2] = [
     Plan {
         model: "vae",
         title: "VAE",
-        set: &["train.schedule=cosine", "train.sample_every=400"],
-        epochs: 12,
-        max_seconds: 20.0,
+        set: &[
+            "model.hidden=[512, 256]",
+            "model.latent=8",
+            "train.learning_rate=2e-3",
+            "train.schedule=cosine",
+        ],
+        epochs: 18,
+        max_seconds: 18.0,
     },
     Plan {
         model: "gan",
         title: "GAN",
-        set: &["model.channels=64", "train.ema=0.98"],
-        epochs: 8,
-        max_seconds: 45.0,
+        set: &[
+            "model.channels=64",
+            "model.latent=32",
+            "train.batch=32",
+            "train.learning_rate=1e-3",
+            "train.ema=0.98",
+        ],
+        epochs: 7,
+        max_seconds: 48.0,
     },
 ];
 
@@ -200,18 +211,25 @@ const FULL: [Plan; 2] = [
         title: "VAE",
         set: &[
             "model.arch=conv",
+            "model.latent=12",
             "train.schedule=cosine",
-            "train.ema=0.995",
         ],
         epochs: 30,
-        max_seconds: 180.0,
+        max_seconds: 150.0,
     },
     Plan {
         model: "gan",
         title: "GAN",
-        set: &["model.channels=128", "train.ema=0.995"],
+        set: &[
+            "model.channels=64",
+            "model.latent=64",
+            "train.batch=32",
+            "train.learning_rate=5e-4",
+            "train.schedule=cosine",
+            "train.ema=0.999",
+        ],
         epochs: 40,
-        max_seconds: 330.0,
+        max_seconds: 360.0,
     },
 ];
 
@@ -229,11 +247,11 @@ impl Part {
     }
 }
 
-/// `90 s`, `3 min`
+/// `90 s`, `2.5 min`
 fn minutes(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),
-        s => format!("{:.0} min", s / 60.0),
+        s => format!("{} min", (s / 6.0).round() / 10.0),
     }
 }
 

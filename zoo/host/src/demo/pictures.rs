@@ -126,7 +126,7 @@ fn runtimes(registry: &Registry, options: &DemoOptions, part: &Part) -> Result<D
     Ok(picture::beside(&title, &rows)?)
 }
 
-/// |a - b|, times the power of ten that makes the largest difference visible, with a label that says which.
+/// |a - b|, times the round number that makes the largest difference all but white, with a label that says which.
 fn amplified(a: &Array, b: &Array) -> Result<(String, Array)> {
     let differences: Vec<f64> = a
         .to_f64()
@@ -135,11 +135,12 @@ fn amplified(a: &Array, b: &Array) -> Result<(String, Array)> {
         .map(|(a, b)| (a - b).abs())
         .collect();
     let largest = differences.iter().copied().fold(0.0, f64::max);
-    let factor = match largest {
-        largest if largest > 0.0 && largest.is_finite() => {
-            10f64.powf((1.0 / largest).log10().floor())
-        }
-        _ => 1.0,
+    let factor = if largest > 0.0 && largest.is_finite() {
+        let power = 10f64.powf((1.0 / largest).log10().floor());
+        let mut steps = [5.0, 2.0, 1.0].into_iter().map(|step| step * power);
+        steps.find(|f| f * largest <= 1.0).unwrap_or(power)
+    } else {
+        1.0
     };
     let label = match largest {
         0.0 => "no difference".to_owned(),
@@ -172,9 +173,9 @@ mod tests {
         let a = Array::f32([1, 1, 1, 3], [0.5, 0.25, 0.0]).unwrap();
         let b = Array::f32([1, 1, 1, 3], [0.5, 0.25 + 3e-6, 1e-6]).unwrap();
         let (label, images) = amplified(&a, &b).unwrap();
-        assert_eq!(label, "difference\nx 1e5");
+        assert_eq!(label, "difference\nx 2e5");
         let shown = images.as_f32().unwrap();
-        assert!(shown[0] == 0.0 && (shown[1] - 0.3).abs() < 0.02 && (shown[2] - 0.1).abs() < 0.02);
+        assert!(shown[0] == 0.0 && (shown[1] - 0.6).abs() < 0.02 && (shown[2] - 0.2).abs() < 0.02);
         assert_eq!(amplified(&a, &a).unwrap().0, "no difference");
     }
 }
