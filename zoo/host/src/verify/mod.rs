@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use zoo_onnx::Bundle;
-use zoo_onnx::bundle::VariantEntry;
+use zoo_onnx::bundle::{GraphEntry, VariantEntry};
 use zoo_runtimes::{LoadOptions, Search};
-use zoo_sdk::{GraphInfo, Session};
+use zoo_sdk::{GraphInfo, Port, Session};
 
 use crate::engine::{CANDLE, choose, graph, leave_out, open_bundle, probe};
 use crate::registry::Registry;
@@ -105,6 +105,7 @@ pub fn verify(
             }
             for variant in graph.variants.iter().filter(serves) {
                 let bytes = bundle.read(&variant.file)?;
+                same_ports(&bundle, &variant.file, &bytes, graph)?;
                 let case = Case {
                     graph: name,
                     variant: &variant.file,
@@ -131,6 +132,29 @@ pub fn verify(
         results: rows,
         skipped,
     })
+}
+
+/// Refuses a file whose ports are not those of the manifest, which callers go by.
+fn same_ports(bundle: &Bundle, file: &str, bytes: &[u8], graph: &GraphEntry) -> Result<()> {
+    let found = zoo_onnx::decode(bytes)?.graph;
+    let ports = |ports: &[Port]| -> Vec<String> {
+        let each = ports.iter();
+        each.map(|port| format!("{:?} {}", port.name, port.value_type()))
+            .collect()
+    };
+    for (kind, found, said) in [
+        ("input", &found.inputs, &graph.inputs),
+        ("output", &found.outputs, &graph.outputs),
+    ] {
+        let (found, said) = (ports(found).join(", "), ports(said).join(", "));
+        if found != said {
+            return Err(Error::Usage(format!(
+                "{}: the {kind}s are {found}, where manifest.json says {said}; the file is of another bundle: export again",
+                bundle.dir().join(file).display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What is right.
