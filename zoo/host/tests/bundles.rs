@@ -12,14 +12,15 @@ use zoo_host::{
     BenchOptions, Error, ExportOptions, Exported, Registry, SampleOptions, Search, Verification,
     VerifyOptions, bench, doctor, export, sample, verify,
 };
-use zoo_nn::ModelPlugin;
 use zoo_sdk::Array;
 
 fn registry() -> Registry {
-    Registry::new(vec![
-        Box::new(ModelPlugin::<zoo_vae::Vae>::default()),
-        Box::new(ModelPlugin::<zoo_gan::Gan>::default()),
-    ])
+    Registry::new(
+        [zoo_vae::plugins(), zoo_gan::plugins()]
+            .into_iter()
+            .flatten()
+            .collect(),
+    )
     .unwrap()
 }
 

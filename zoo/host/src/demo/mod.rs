@@ -212,9 +212,10 @@ const FULL: [Plan; 2] = [
         set: &[
             "model.arch=conv",
             "model.latent=12",
+            "train.learning_rate=1.5e-3",
             "train.schedule=cosine",
         ],
-        epochs: 30,
+        epochs: 20,
         max_seconds: 150.0,
     },
     Plan {
@@ -226,9 +227,9 @@ const FULL: [Plan; 2] = [
             "train.batch=32",
             "train.learning_rate=5e-4",
             "train.schedule=cosine",
-            "train.ema=0.999",
+            "train.ema=0.99",
         ],
-        epochs: 40,
+        epochs: 28,
         max_seconds: 360.0,
     },
 ];
@@ -300,8 +301,6 @@ fn prepare(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use zoo_nn::ModelPlugin;
-
     use super::*;
 
     const TINY: [Plan; 2] = [
@@ -322,10 +321,12 @@ mod tests {
     ];
 
     fn registry() -> Registry {
-        Registry::new(vec![
-            Box::new(ModelPlugin::<zoo_vae::Vae>::default()),
-            Box::new(ModelPlugin::<zoo_gan::Gan>::default()),
-        ])
+        Registry::new(
+            [zoo_vae::plugins(), zoo_gan::plugins()]
+                .into_iter()
+                .flatten()
+                .collect(),
+        )
         .unwrap()
     }
 

@@ -127,6 +127,15 @@ pub fn train(
     let (mut run, resolved, resume, data, init_from) = match content {
         Content::Run => {
             let mut run = RunDir::lock(&options.out)?;
+            if let Some(model) =
+                settings::model_of(&layout.config())?.filter(|m| *m != options.model)
+            {
+                return Err(Error::Usage(format!(
+                    "{} is a run of {model}, not of {}; continue it with zoo train {model}, or give another --out",
+                    options.out.display(),
+                    options.model
+                )));
+            }
             let (stored, resolved) =
                 settings::resolve_run(description, &layout.config(), &options.given)?;
             let resume = run.resume_from()?;
