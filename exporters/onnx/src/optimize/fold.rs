@@ -1,6 +1,6 @@
 //! Nodes that become part of a convolution or Gemm beside them.
 
-use zoo_graph::{Array, Attribute, Graph, Node};
+use zoo_graph::{Array, Attribute, Dim, Graph, Node};
 
 use super::{fresh, is_output, producer, set, uses};
 use crate::{scope::Scope, shape};
@@ -57,7 +57,8 @@ pub(super) fn pads(graph: &mut Graph) -> bool {
 }
 
 /// BatchNormalization after a convolution or Gemm becomes part of its weights and bias (Jacob et al., 2018, eq. 14):
-/// with `a = scale / sqrt(var + epsilon)`, `w' = a w` and `b' = a (b - mean) + shift`.
+/// with `a = scale / sqrt(var + epsilon)`, `w' = a w` and `b' = a (b - mean) + shift`. A Gemm's columns may be reshaped to
+/// channels in between, as at the start of a generator.
 pub(super) fn normalizations(graph: &mut Graph) -> bool {
     let mut changed = false;
     let mut i = 0;
@@ -84,15 +85,25 @@ fn fold_one(graph: &mut Graph, i: usize) -> Option<()> {
     if read.get(x) != Some(&1) {
         return None;
     }
-    let source = producer(graph, x)?;
+    let before = producer(graph, x)?;
+    let (source, columns) = match columns_of_channel(graph, &graph.nodes[before]) {
+        Some(columns) if read.get(&graph.nodes[before].inputs[0]) == Some(&1) => {
+            (producer(graph, &graph.nodes[before].inputs[0])?, columns)
+        }
+        _ => (before, 1),
+    };
     let linear = &graph.nodes[source];
-    let parameter = |k: usize| graph.initializer(norm.inputs.get(k)?)?.as_f32().ok();
+    let parameter = |k: usize| -> Option<Vec<f32>> {
+        let values = graph.initializer(norm.inputs.get(k)?)?.as_f32().ok()?;
+        let spread = values.iter().flat_map(|&v| std::iter::repeat_n(v, columns));
+        Some(spread.collect())
+    };
     let (scale, shift, mean, variance) =
         (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
     let epsilon = f64::from(norm.float("epsilon").unwrap_or(1e-5));
     let factor: Vec<f64> = scale
         .iter()
-        .zip(variance)
+        .zip(&variance)
         .map(|(s, v)| f64::from(*s) / (f64::from(*v) + epsilon).sqrt())
         .collect();
 
@@ -153,11 +164,27 @@ fn fold_one(graph: &mut Graph, i: usize) -> Option<()> {
     let linear = &mut graph.nodes[source];
     linear.inputs.truncate(1);
     linear.inputs.extend([weight_name, bias_name]);
-    linear.outputs[0] = output;
     linear.attributes.remove("beta");
+    graph.nodes[before].outputs[0] = output;
     graph.types.remove(&old_output);
     graph.nodes.remove(i);
     Some(())
+}
+
+/// Where `node` reshapes the columns of a Gemm `[N, C k]` to channels `[N, C, ..]`: k, the columns of one channel.
+fn columns_of_channel(graph: &Graph, node: &Node) -> Option<usize> {
+    if node.op != "Reshape" {
+        return None;
+    }
+    let gemm = &graph.nodes[producer(graph, &node.inputs[0])?];
+    let shape = |value: &str| Some(&graph.types.get(value)?.shape[..]);
+    match (shape(&node.inputs[0])?, shape(&node.outputs[0])?) {
+        ([from, Dim::Fixed(columns)], [to, Dim::Fixed(channels), ..]) => {
+            let whole = from == to && *channels > 0 && columns.is_multiple_of(*channels);
+            (gemm.op == "Gemm" && whole).then(|| columns / channels)
+        }
+        _ => None,
+    }
 }
 
 /// The weights times a factor for each output channel.

@@ -106,6 +106,28 @@ fn folded_batch_norm_reads_as_text() {
 }
 
 #[test]
+fn normalization_folds_through_a_reshape_into_channels() {
+    let mut net = Net::new("net");
+    net.input(Port::batched("x", &[4]));
+    net.constant("fc.weight", random(&[12, 4], 1));
+    net.constant("fc.bias", random(&[12], 2));
+    net.constant("shape", Array::i64([4], [-1, 3, 2, 2]).unwrap());
+    let inputs = ["x", "fc.weight", "fc.bias"];
+    net.node("fc", "Gemm", &inputs, &[("transB", Int(1))]);
+    net.node("maps", "Reshape", &["fc", "shape"], &[]);
+    norm(&mut net, "bn", "maps", 3);
+    net.node("y", "Relu", &["bn"], &[]);
+    let mut graph = net.outputs(&["y"]);
+    let simple = optimize(&graph).unwrap();
+    assert_eq!(ops(&simple), "Gemm Reshape Relu");
+    assert_same(&graph, &simple, "through a reshape");
+    graph.outputs.push(Port::batched("fc", &[12]));
+    let simple = optimize(&graph).unwrap();
+    assert_eq!(ops(&simple), "Gemm Reshape BatchNormalization Relu");
+    assert_same(&graph, &simple, "two readers");
+}
+
+#[test]
 fn normalization_of_a_value_that_others_read_stays() {
     let mut graph = normalised("Gemm", &[4], &[6, 4], Some(6), 6, &[("transB", Int(1))]);
     graph.outputs.push(Port::batched("fc", &[6]));
