@@ -1,6 +1,7 @@
 //! Every operation of `zoo_nn::Value`: recorded, exported, and equal to candle on every runtime found.
 //!
 //! A new operation needs one row here and one in `zoo/nn/tests/gradients.rs`.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use zoo_nn::{
     DType, Device, Init, Params, Port, Result, Tensor, Value, concat, layers, loss, stack, trace,

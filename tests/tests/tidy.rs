@@ -1,4 +1,5 @@
 //! Rules of the workspace that a compiler does not know. See ARCHITECTURE.md.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -238,7 +238,7 @@ impl Array {
     pub fn rows(&self, start: usize, end: usize) -> Self {
         let rows = self.shape.first().copied().unwrap_or(0);
         let (start, end) = (start.min(rows), end.clamp(start.min(rows), rows));
-        let row = if rows == 0 { 0 } else { self.len() / rows };
+        let row = self.len().checked_div(rows).unwrap_or(0);
         let range = start * row..end * row;
         let data = match &self.data {
             Data::F32(v) => Data::F32(v[range].to_vec()),
