@@ -1,7 +1,7 @@
 //! Activation functions and their gradients, element by element.
 
 use crate::error::{KernelError, expect_len};
-use crate::math::{exp, select, sigmoid, softplus, tanh};
+use crate::math::{bound, exp, ln, select, sigmoid, softplus, tanh};
 use crate::reduce::PIECE;
 use crate::simd::{Simd, simd_fn};
 use rayon::prelude::*;
@@ -25,6 +25,29 @@ pub enum Activation {
     Softplus,
     /// `e^x`
     Exp,
+    /// The natural logarithm
+    Log,
+    /// The square root
+    Sqrt,
+    /// `|x|`
+    Abs,
+    /// This factor times `x`, plus this offset
+    Affine(f32, f32),
+    /// `x` within these bounds; no gradient outside
+    Clip(f32, f32),
+}
+
+impl Activation {
+    /// Whether [`activation_backward`] works from the output, not the input.
+    pub fn saves_output(self) -> bool {
+        match self {
+            // A slope that is not positive hides the sign of x.
+            Self::LeakyRelu(slope) => slope > 0.0,
+            Self::Elu(a) => a > 0.0,
+            Self::Relu | Self::Sigmoid | Self::Tanh | Self::Exp | Self::Sqrt => true,
+            _ => false,
+        }
+    }
 }
 
 /// `y = f(x)`.
@@ -67,6 +90,24 @@ pub fn activation_grad(
     Ok(())
 }
 
+/// `grad = grad * f'(x)` in place, from the output `f(x)` where [`Activation::saves_output`] says so, else from the input.
+pub fn activation_backward(
+    f: Activation,
+    saved: &[f32],
+    grad: &mut [f32],
+) -> Result<(), KernelError> {
+    expect_len("activation_backward", "saved", saved.len(), grad.len())?;
+    let simd = Simd::detect();
+    if grad.len() <= PIECE {
+        backward_in_place(simd, f, saved, grad);
+        return Ok(());
+    }
+    grad.par_chunks_mut(PIECE)
+        .zip(saved.par_chunks(PIECE))
+        .for_each(|(grad, saved)| backward_in_place(simd, f, saved, grad));
+    Ok(())
+}
+
 /// A loop in place: the compiler need not inline a closure into every instruction set's copy.
 macro_rules! each {
     ($to:ident <- $value:expr, $x:ident) => {
@@ -92,6 +133,11 @@ simd_fn! {
             Activation::Silu => each!(y <- x * sigmoid(x), x),
             Activation::Softplus => each!(y <- softplus(x), x),
             Activation::Exp => each!(y <- exp(x), x),
+            Activation::Log => each!(y <- ln(x), x),
+            Activation::Sqrt => each!(y <- x.sqrt(), x),
+            Activation::Abs => each!(y <- x.abs(), x),
+            Activation::Affine(a, b) => each!(y <- a * x + b, x),
+            Activation::Clip(low, high) => each!(y <- bound(x, low, high), x),
         }
     }
 }
@@ -107,6 +153,42 @@ simd_fn! {
             Activation::Silu => each!(to <- g * silu_slope(x), x, g),
             Activation::Softplus => each!(to <- g * sigmoid(x), x, g),
             Activation::Exp => each!(to <- g * y, y, g),
+            Activation::Log => each!(to <- g / x, x, g),
+            Activation::Sqrt => each!(to <- g * 0.5 / y, y, g),
+            Activation::Abs => each!(to <- select(x < 0.0, -g, g), x, g),
+            Activation::Affine(a, _) => each!(to <- a * g, g),
+            Activation::Clip(low, high) => each!(to <- select(x >= low && x <= high, g, 0.0), x, g),
+        }
+    }
+}
+
+/// Multiplies `$g` in place by a function of what was saved.
+macro_rules! scale {
+    ($g:ident, $s:ident, |$x:ident| $slope:expr) => {
+        for (g, &$x) in $g.iter_mut().zip($s) {
+            *g *= $slope;
+        }
+    };
+}
+
+simd_fn! {
+    fn backward_in_place(f: Activation, s: &[f32], g: &mut [f32]) {
+        let output = f.saves_output();
+        match f {
+            Activation::Relu => scale!(g, s, |y| select(y > 0.0, 1.0, 0.0)),
+            Activation::LeakyRelu(slope) => scale!(g, s, |x| select(x > 0.0, 1.0, slope)),
+            Activation::Sigmoid => scale!(g, s, |y| y * (1.0 - y)),
+            Activation::Tanh => scale!(g, s, |y| 1.0 - y * y),
+            Activation::Elu(a) if output => scale!(g, s, |y| select(y > 0.0, 1.0, y + a)),
+            Activation::Elu(a) => scale!(g, s, |x| select(x > 0.0, 1.0, a * exp(x))),
+            Activation::Silu => scale!(g, s, |x| silu_slope(x)),
+            Activation::Softplus => scale!(g, s, |x| sigmoid(x)),
+            Activation::Exp => scale!(g, s, |y| y),
+            Activation::Log => scale!(g, s, |x| 1.0 / x),
+            Activation::Sqrt => scale!(g, s, |y| 0.5 / y),
+            Activation::Abs => scale!(g, s, |x| select(x < 0.0, -1.0, 1.0)),
+            Activation::Affine(a, _) => scale!(g, s, |_x| a),
+            Activation::Clip(low, high) => scale!(g, s, |x| select(x >= low && x <= high, 1.0, 0.0)),
         }
     }
 }
@@ -195,7 +277,7 @@ simd_fn! {
 mod tests {
     use super::*;
 
-    const ALL: [Activation; 8] = [
+    const ALL: [Activation; 13] = [
         Activation::Relu,
         Activation::LeakyRelu(0.2),
         Activation::Sigmoid,
@@ -204,7 +286,17 @@ mod tests {
         Activation::Silu,
         Activation::Softplus,
         Activation::Exp,
+        Activation::Log,
+        Activation::Sqrt,
+        Activation::Abs,
+        Activation::Affine(-1.5, 0.25),
+        Activation::Clip(-3.0, 4.0),
     ];
+
+    /// Where `f` is defined.
+    fn domain(f: Activation, x: f64) -> bool {
+        !matches!(f, Activation::Log | Activation::Sqrt) || x > 0.01
+    }
 
     fn exact(f: Activation, x: f64) -> f64 {
         let sigmoid = 1.0 / (1.0 + (-x).exp());
@@ -217,6 +309,11 @@ mod tests {
             Activation::Silu => x * sigmoid,
             Activation::Softplus => x.exp().ln_1p(),
             Activation::Exp => x.exp(),
+            Activation::Log => x.ln(),
+            Activation::Sqrt => x.sqrt(),
+            Activation::Abs => x.abs(),
+            Activation::Affine(a, b) => f64::from(a) * x + f64::from(b),
+            Activation::Clip(low, high) => x.clamp(f64::from(low), f64::from(high)),
         }
     }
 
@@ -232,11 +329,20 @@ mod tests {
             let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             activation(f, &x, &mut y).unwrap();
             activation_grad(f, &x, &y, &vec![2.0; x.len()], &mut dx).unwrap();
-            for i in 0..x.len() {
+            let mut in_place = vec![2.0; x.len()];
+            let saved = if f.saves_output() { &y } else { &x };
+            activation_backward(f, saved, &mut in_place).unwrap();
+            for i in (0..x.len()).filter(|&i| domain(f, f64::from(x[i]))) {
                 let at = f64::from(x[i]);
                 let (e, h) = (exact(f, at), 1e-5);
                 assert!(
-                    (f64::from(y[i]) - e).abs() <= 1e-6 * e.abs() + 1e-38,
+                    (in_place[i] - dx[i]).abs() <= 2e-6 * dx[i].abs() + 1e-6,
+                    "{f:?}'({at}): {} in place, {} else",
+                    in_place[i],
+                    dx[i]
+                );
+                assert!(
+                    (f64::from(y[i]) - e).abs() <= 1e-6 * e.abs() + 1e-6,
                     "{f:?}({at}): {}",
                     y[i]
                 );
@@ -261,6 +367,14 @@ mod tests {
                 let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
                 forward(simd, f, &x, &mut y);
                 backward(simd, f, &x, &y, &vec![0.7; x.len()], &mut dx);
+                let mut in_place = vec![0.7; x.len()];
+                backward_in_place(
+                    simd,
+                    f,
+                    if f.saves_output() { &y } else { &x },
+                    &mut in_place,
+                );
+                dx.extend(in_place);
                 let canonical = |v: &f32| if v.is_nan() { 1 } else { v.to_bits() };
                 let bits: Vec<u32> = y.iter().chain(&dx).map(canonical).collect();
                 assert!(

@@ -16,12 +16,17 @@ mod optim;
 mod reduce;
 mod scratch;
 mod simd;
+mod softmax;
+mod strided;
 mod transpose;
 
-pub use activation::{Activation, activation, activation_grad, gated_tanh, gated_tanh_grad};
+pub use activation::{
+    Activation, activation, activation_backward, activation_grad, gated_tanh, gated_tanh_grad,
+};
 pub use conv::{
-    Conv2dShape, ConvTranspose2dShape, conv_transpose2d, conv_transpose2d_input_grad,
-    conv_transpose2d_weight_grad, conv2d, conv2d_input_grad, conv2d_weight_grad,
+    Conv2dShape, ConvTranspose2dShape, Taps, conv_transpose2d, conv_transpose2d_input_grad,
+    conv_transpose2d_weight_grad, conv2d, conv2d_input_grad, conv2d_weight_grad, masked_conv2d,
+    masked_conv2d_input_grad, masked_conv2d_weight_grad,
 };
 pub use error::KernelError;
 pub use loss::{bce_with_logits, bce_with_logits_grad};
@@ -30,3 +35,5 @@ pub use norm::{BatchNormGrads, NormShape, batch_norm, batch_norm_grad, batch_sta
 pub use optim::{AdamStep, adam};
 pub use reduce::{bias_grad, squared_norm};
 pub use simd::Simd;
+pub use softmax::{cross_entropy, cross_entropy_grad, softmax, softmax_backward};
+pub use strided::{Arithmetic, View, add_assign, combine, copy, sum_to};

@@ -8,7 +8,7 @@
 /// `value` within `low..=high`; NaN stays NaN, which `f32::clamp` guarantees but compiles to more than two
 /// selects for.
 #[inline(always)]
-fn bound(value: f32, low: f32, high: f32) -> f32 {
+pub(crate) fn bound(value: f32, low: f32, high: f32) -> f32 {
     let value = select(value < low, low, value);
     select(value > high, high, value)
 }
@@ -92,6 +92,36 @@ fn ln_1p_unit(u: f32) -> f32 {
     f + (y + lost / w) + e * 0.693_359_4
 }
 
+/// The natural logarithm; NaN below 0.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // x = 2^e w with w in sqrt(1/2)..sqrt(2) (Cephes' logf). Numbers below the normal ones are scaled up first.
+    let tiny = x < f32::MIN_POSITIVE;
+    let scaled = select(tiny, x * 8_388_608.0, x);
+    let bits = scaled.to_bits() as i32;
+    let e = (bits >> 23) - 127;
+    let w = f32::from_bits((bits & 0x007f_ffff | 0x3f80_0000) as u32);
+    let large = w > std::f32::consts::SQRT_2;
+    let f = select(large, w * 0.5 - 1.0, w - 1.0);
+    let e = e as f32 + select(large, 1.0, 0.0) - select(tiny, 23.0, 0.0);
+    let z = f * f;
+    let mut p = 7.037_683_6e-2;
+    p = p * f - 1.151_461e-1;
+    p = p * f + 1.167_699_9e-1;
+    p = p * f - 1.242_014_1e-1;
+    p = p * f + 1.424_932_3e-1;
+    p = p * f - 1.666_805_8e-1;
+    p = p * f + 2.000_071_5e-1;
+    p = p * f - 2.499_999_4e-1;
+    p = p * f + 3.333_333e-1;
+    let y = p * f * z - e * 2.121_944_4e-4 - 0.5 * z;
+    let y = f + y + e * 0.693_359_4;
+    let y = select(x == 0.0, f32::NEG_INFINITY, y);
+    let y = select(x < 0.0, f32::NAN, y);
+    // NaN and infinity stay.
+    select(x < f32::INFINITY, y, x)
+}
+
 /// `log(1 + e^x)`, without overflow.
 #[inline(always)]
 pub fn softplus(x: f32) -> f32 {
@@ -137,6 +167,18 @@ mod tests {
         within("exp", 1.0, exp, f64::exp);
         within("sigmoid", 3.0, sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
         within("tanh", 2.0, tanh, f64::tanh);
+        within(
+            "ln",
+            2.0,
+            |x| ln(x.abs()),
+            |x| {
+                if x == 0.0 {
+                    f64::from(f32::MAX) * 2.0
+                } else {
+                    x.abs().ln()
+                }
+            },
+        );
         within("softplus", 2.0, softplus, |x| {
             x.max(0.0) + (-x.abs()).exp().ln_1p()
         });
@@ -162,5 +204,10 @@ mod tests {
             assert!(f(f32::NAN).is_nan());
         }
         assert!(tanh(-0.0).is_sign_negative());
+        assert_eq!(
+            [ln(0.0), ln(-0.0), ln(1.0), ln(inf)],
+            [-inf, -inf, 0.0, inf]
+        );
+        assert!([-1.0, -inf, f32::NAN].iter().all(|x| ln(*x).is_nan()));
     }
 }

@@ -207,7 +207,7 @@ impl BatchNorm {
             Mode::Train => {
                 let (normal, mean, var) =
                     x.batch_norm_train(&self.weight, &self.bias, Self::EPSILON)?;
-                let count = (x.tensor().elem_count() / mean.elem_count().max(1)) as f64;
+                let count = (x.held().peek().elem_count() / mean.elem_count().max(1)) as f64;
                 // The running variance is the unbiased one, as in PyTorch.
                 let unbiased = (var * (count / (count - 1.0).max(1.0)))?;
                 self.running_mean.set(&mix(

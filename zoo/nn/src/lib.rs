@@ -7,11 +7,13 @@
 mod error;
 pub mod layers;
 pub mod loss;
+mod memory;
 mod model;
 mod ops;
 mod optim;
 mod params;
 mod plugin;
+mod tape;
 mod trace;
 pub mod train;
 mod value;
@@ -22,8 +24,11 @@ pub use ops::{concat, stack};
 pub use optim::{AdamConfig, Schedule};
 pub use params::{Buffer, Init, Params};
 pub use plugin::ModelPlugin;
+pub use tape::Gradients;
 pub use trace::trace;
 pub use value::Value;
+#[doc(hidden)] // for export_plugin!
+pub use zoo_sdk as sdk;
 pub use zoo_sdk::{Binarization, DataSpec, Metrics, Plugin, Port, Stream};
 
 pub use candle_core::{DType, Device, Tensor};

@@ -18,6 +18,12 @@ pub fn bernoulli_nll(logits: &Value, x: &Value) -> Result<Value> {
     logits.flatten(1)?.bce_rows(&x.flatten(1)?)
 }
 
+/// -log p(label) under the softmax of `logits [N,K]`, for labels i64 or u32 `[N]`: `[N]`.
+#[track_caller]
+pub fn cross_entropy(logits: &Value, label: &Value) -> Result<Value> {
+    logits.cross_entropy_rows(label)
+}
+
 /// -log p(x) for independent Gaussian pixels around `mean` with one standard deviation, `[N, ...] -> [N]`.
 #[track_caller]
 pub fn gaussian_nll(mean: &Value, x: &Value, std: f64) -> Result<Value> {

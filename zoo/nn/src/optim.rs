@@ -1,11 +1,11 @@
 //! Adam, AdamW, and how the learning rate moves.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Mutex, PoisonError},
 };
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var, backprop::GradStore};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, TensorId, Var};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_graph::Array;
@@ -13,7 +13,7 @@ use zoo_kernels::{AdamStep, KernelError};
 use zoo_sdk::Tensors;
 
 use crate::{
-    Error, Result,
+    Error, Gradients, Result,
     params::{array_of, tensor_of, with_f32},
 };
 
@@ -65,6 +65,7 @@ pub(crate) struct Adam {
     config: AdamConfig,
     updates: u64,
     slots: BTreeMap<String, Slot>,
+    ids: HashSet<TensorId>,
 }
 
 #[derive(Debug)]
@@ -83,6 +84,7 @@ enum Moments {
 
 impl Adam {
     pub fn new(config: AdamConfig, vars: BTreeMap<String, Var>) -> Result<Self> {
+        let ids = vars.values().map(|var| var.id()).collect();
         let mut slots = BTreeMap::new();
         for (name, var) in vars {
             let moments = if var.device().is_cpu() {
@@ -99,7 +101,13 @@ impl Adam {
             config,
             updates: 0,
             slots,
+            ids,
         })
+    }
+
+    /// Whether it updates this parameter.
+    pub fn trains(&self, parameter: TensorId) -> bool {
+        self.ids.contains(&parameter)
     }
 
     pub fn updates(&self) -> u64 {
@@ -107,13 +115,13 @@ impl Adam {
     }
 
     /// L2 norm of all gradients. A norm that is not finite names the first parameter at fault.
-    pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
+    pub fn gradient_norm(&self, gradients: &Gradients) -> Result<f64> {
         let mut total = 0.0;
         for (name, slot) in &self.slots {
-            let Some(gradient) = gradients.get(slot.var.as_tensor()) else {
+            let Some(gradient) = gradients.of(slot.var.as_tensor()) else {
                 continue;
             };
-            let gradient = gradient.contiguous()?;
+            let gradient = gradient.peek().contiguous()?;
             let square = match with_f32(&gradient, zoo_kernels::squared_norm) {
                 Some(square) => square,
                 None => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
@@ -129,7 +137,7 @@ impl Adam {
     }
 
     /// One update by `scale` times the gradients.
-    pub fn update(&mut self, gradients: &GradStore, learning_rate: f64, scale: f64) -> Result<()> {
+    pub fn update(&mut self, gradients: &Gradients, learning_rate: f64, scale: f64) -> Result<()> {
         self.updates += 1;
         let AdamConfig {
             beta1,
@@ -150,10 +158,10 @@ impl Adam {
         };
         let penalty = if decoupled { 0.0 } else { weight_decay };
         for slot in self.slots.values_mut() {
-            let Some(gradient) = gradients.get(slot.var.as_tensor()) else {
+            let Some(gradient) = gradients.of(slot.var.as_tensor()) else {
                 continue;
             };
-            let mut gradient = gradient.contiguous()?;
+            let mut gradient = gradient.peek().contiguous()?;
             if penalty > 0.0 {
                 // The penalty's gradient is not clipped.
                 gradient = (gradient + (slot.var.as_tensor() * (penalty / scale))?)?.detach();

@@ -10,11 +10,23 @@ use zoo_sdk::{
 };
 
 use crate::{
-    Error, GraphFn, Model, Params, Result, Value,
+    Error, GraphFn, Model, Params, Result, Value, memory,
     params::{array_of, tensor_of},
+    tape::without_gradients,
     trace,
     train::{self, Batches, TrainConfig},
 };
+
+/// Exports models from a shared library: `export_plugin!(MyModel)`, or several with commas between them. Once in a crate of
+/// type `cdylib`; `zoo plugin add` takes what it builds.
+#[macro_export]
+macro_rules! export_plugin {
+    ($($model:ty),+ $(,)?) => {
+        $crate::sdk::export_plugin!(vec![
+            $(Box::new($crate::ModelPlugin::<$model>::default()) as Box<dyn $crate::Plugin>),+
+        ]);
+    };
+}
 
 /// Makes a [`Plugin`] of the model `M`.
 pub struct ModelPlugin<M>(PhantomData<fn() -> M>);
@@ -58,7 +70,9 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
         data: &Dataset<'_>,
         cx: &mut dyn Context,
     ) -> zoo_sdk::Result<TrainReport> {
-        Ok(pool(request.threads)?.install(|| train::train::<M>(request, data, cx))?)
+        let report = pool(request.threads)?.install(|| train::train::<M>(request, data, cx));
+        memory::release();
+        Ok(report?)
     }
 
     fn open(&self, request: &OpenRequest) -> zoo_sdk::Result<Box<dyn Session>> {
@@ -194,12 +208,12 @@ impl<M: Model> ModelSession<M> {
             }
             values.push(Value::from(tensor_of(array, &self.device)?));
         }
-        let computed = graph.call(&self.model, &values)?;
+        let computed = without_gradients(|| graph.call(&self.model, &values))?;
         graph
             .outputs
             .iter()
             .zip(&computed)
-            .map(|(port, value)| Ok((port.name.clone(), array_of(value.tensor())?)))
+            .map(|(port, value)| Ok((port.name.clone(), array_of(value.held().peek())?)))
             .collect()
     }
 }

@@ -7,6 +7,8 @@ use candle_core::{DType, Tensor};
 use crate::{
     Error, Result,
     error::here,
+    memory::Held,
+    tape::{Node, by_candle},
     trace::{self, NodeBuilder},
 };
 
@@ -16,8 +18,10 @@ use crate::{
 /// one function (see `ops/`), so they cannot drift apart.
 #[derive(Clone, Debug)]
 pub struct Value {
-    tensor: Tensor,
+    held: Held,
     origin: Origin,
+    /// How it was computed, where gradients are wanted and our kernels did it.
+    node: Option<Arc<Node>>,
 }
 
 /// Where a value comes from, as a trace sees it.
@@ -36,33 +40,70 @@ pub(crate) enum Origin {
 impl Value {
     /// A constant of the network, such as a mask: recorded with its elements. It must not depend on the batch.
     pub fn constant(tensor: Tensor) -> Self {
-        Self {
-            tensor,
-            origin: Origin::Constant,
-        }
+        Self::with_origin(tensor, Origin::Constant)
     }
 
     pub(crate) fn with_origin(tensor: Tensor, origin: Origin) -> Self {
-        Self { tensor, origin }
+        Self {
+            held: tensor.into(),
+            origin,
+            node: None,
+        }
+    }
+
+    /// Without our own history.
+    pub(crate) fn untracked(held: Held) -> Self {
+        Self {
+            held,
+            origin: Origin::Unknown,
+            node: None,
+        }
+    }
+
+    /// Computed as `node` says.
+    pub(crate) fn tracked(held: Held, node: Arc<Node>) -> Self {
+        Self {
+            held,
+            origin: Origin::Unknown,
+            node: Some(node),
+        }
+    }
+
+    /// Our own history.
+    pub(crate) fn own_node(&self) -> Option<&Arc<Node>> {
+        self.node.as_ref()
+    }
+
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The candle tensor.
+    /// The candle tensor, to read. No gradient flows through what is computed with it: for that there is [`Value::with_candle`].
     pub fn tensor(&self) -> &Tensor {
-        &self.tensor
+        self.held.lend()
+    }
+
+    /// What candle's own operations compute from `inputs`, for what `Value` has no operation for; gradients flow through it. It leaves no
+    /// node, so it cannot be exported.
+    pub fn with_candle(
+        inputs: &[&Self],
+        compute: impl Fn(&[Tensor]) -> candle_core::Result<Tensor>,
+    ) -> Result<Self> {
+        Ok(by_candle(inputs, compute)?)
     }
 
     /// Sizes of the dimensions. In a trace the first is the batch of the moment: do not compute shapes from it, write 0 or -1.
     pub fn dims(&self) -> &[usize] {
-        self.tensor.dims()
+        self.held.dims()
     }
 
     /// Number of dimensions.
     pub fn rank(&self) -> usize {
-        self.tensor.rank()
+        self.held.peek().rank()
     }
 
     /// Size of dimension `axis`; an error where there is none.
@@ -80,21 +121,23 @@ impl Value {
 
     /// Element type.
     pub fn dtype(&self) -> DType {
-        self.tensor.dtype()
+        self.held.peek().dtype()
     }
 
     /// The same value without its history: no gradient flows through it.
     pub fn detach(&self) -> Self {
         Self {
-            tensor: self.tensor.detach(),
+            held: self.held.detached(),
             origin: self.origin.clone(),
+            node: None,
         }
     }
 
     /// The only element as a number.
     pub fn scalar(&self) -> Result<f64> {
         Ok(self
-            .tensor
+            .held
+            .peek()
             .to_dtype(DType::F64)?
             .flatten_all()?
             .reshape(())?
@@ -104,10 +147,7 @@ impl Value {
 
 impl From<Tensor> for Value {
     fn from(tensor: Tensor) -> Self {
-        Self {
-            tensor,
-            origin: Origin::Unknown,
-        }
+        Self::with_origin(tensor, Origin::Unknown)
     }
 }
 
@@ -115,18 +155,18 @@ impl From<Tensor> for Value {
 /// `describe` gives the node's inputs and attributes; it runs only in a trace.
 #[track_caller]
 pub(crate) fn record(
-    computed: candle_core::Result<Tensor>,
+    computed: candle_core::Result<Value>,
     op: &'static str,
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
 ) -> Result<Value> {
     let location = Location::caller();
-    let tensor = computed.map_err(|source| Error::Op {
+    let value = computed.map_err(|source| Error::Op {
         op,
         at: here(location),
         source: Box::new(source),
     })?;
-    match trace::record(op, location, &tensor, describe)? {
-        Some(origin) => Ok(Value { tensor, origin }),
-        None => Ok(Value::from(tensor)),
+    match trace::record(op, location, value.held.peek(), describe)? {
+        Some(origin) => Ok(Value { origin, ..value }),
+        None => Ok(value),
     }
 }

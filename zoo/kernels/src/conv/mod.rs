@@ -12,7 +12,7 @@ mod tests;
 mod tile;
 mod weight;
 
-pub use shape::{Conv2dShape, ConvTranspose2dShape};
+pub use shape::{Conv2dShape, ConvTranspose2dShape, Taps};
 
 use crate::error::{KernelError, expect_len};
 use crate::scratch;
@@ -30,7 +30,19 @@ pub fn conv2d(
     shape: &Conv2dShape,
     out: &mut [f32],
 ) -> Result<(), KernelError> {
-    let g = shape.geometry()?;
+    masked_conv2d(x, w, bias, shape, Taps::all(), out)
+}
+
+/// [`conv2d`] with some taps of the window only.
+pub fn masked_conv2d(
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    shape: &Conv2dShape,
+    taps: Taps,
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    let g = shape.geometry()?.with(taps);
     let op = "conv2d";
     expect_len(op, "x", x.len(), g.input_len())?;
     expect_len(op, "w", w.len(), g.weight_len())?;
@@ -49,7 +61,18 @@ pub fn conv2d_input_grad(
     shape: &Conv2dShape,
     grad_x: &mut [f32],
 ) -> Result<(), KernelError> {
-    let g = shape.geometry()?;
+    masked_conv2d_input_grad(w, grad, shape, Taps::all(), grad_x)
+}
+
+/// [`conv2d_input_grad`] of [`masked_conv2d`].
+pub fn masked_conv2d_input_grad(
+    w: &[f32],
+    grad: &[f32],
+    shape: &Conv2dShape,
+    taps: Taps,
+    grad_x: &mut [f32],
+) -> Result<(), KernelError> {
+    let g = shape.geometry()?.with(taps);
     let op = "conv2d_input_grad";
     expect_len(op, "w", w.len(), g.weight_len())?;
     expect_len(op, "grad", grad.len(), g.output_len())?;
@@ -65,7 +88,18 @@ pub fn conv2d_weight_grad(
     shape: &Conv2dShape,
     grad_w: &mut [f32],
 ) -> Result<(), KernelError> {
-    let g = shape.geometry()?;
+    masked_conv2d_weight_grad(x, grad, shape, Taps::all(), grad_w)
+}
+
+/// [`conv2d_weight_grad`] of [`masked_conv2d`]: zeros at the taps that were skipped.
+pub fn masked_conv2d_weight_grad(
+    x: &[f32],
+    grad: &[f32],
+    shape: &Conv2dShape,
+    taps: Taps,
+    grad_w: &mut [f32],
+) -> Result<(), KernelError> {
+    let g = shape.geometry()?.with(taps);
     let op = "conv2d_weight_grad";
     expect_len(op, "x", x.len(), g.input_len())?;
     expect_len(op, "grad", grad.len(), g.output_len())?;
@@ -130,17 +164,17 @@ pub fn conv_transpose2d_weight_grad(
 fn gather(simd: Simd, g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let planes = Planes::input(g);
     let mut steps = Vec::with_capacity(g.in_group * g.taps());
+    let mut weights = Vec::with_capacity(steps.capacity());
     for c in 0..g.in_group {
-        for ky in 0..g.kernel[0] {
-            for kx in 0..g.kernel[1] {
-                let tap = planes.tap([ky * g.dilation[0], kx * g.dilation[1]]);
-                steps.push(c * planes.channel_len() + tap);
-            }
+        for (ky, kx, place) in g.live_taps() {
+            let tap = planes.tap([ky * g.dilation[0], kx * g.dilation[1]]);
+            steps.push(c * planes.channel_len() + tap);
+            weights.push(c * g.taps() + place);
         }
     }
     let windows = Windows {
-        weights: (0..steps.len()).collect(),
-        weight_stride: steps.len(),
+        weights,
+        weight_stride: g.in_group * g.taps(),
         steps,
         rows: g.out[0],
         cols: g.out[1],
@@ -189,6 +223,9 @@ fn adjoint(simd: Simd, g: &Geometry, grad: &[f32], w: &[f32], bias: Option<&[f32
             for o in 0..g.out_group {
                 for &(ky, back_y) in &a.taps {
                     for &(kx, back_x) in &b.taps {
+                        if !g.live.has(ky * g.kernel[1] + kx) {
+                            continue;
+                        }
                         let tap = back_y * planes.cols + back_x;
                         windows.steps.push(o * planes.channel_len() + tap);
                         windows

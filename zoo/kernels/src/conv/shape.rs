@@ -125,6 +125,7 @@ impl Conv2dShape {
             stride: self.stride,
             padding: self.padding,
             dilation: self.dilation,
+            live: Taps::all(),
         }
         .checked(op)
     }
@@ -202,8 +203,35 @@ impl ConvTranspose2dShape {
             stride: self.stride,
             padding: self.padding,
             dilation: self.dilation,
+            live: Taps::all(),
         }
         .checked(op)
+    }
+}
+
+/// Which taps of a window are computed, row by row; the weights of the others count as zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taps {
+    /// A bit for each tap that is skipped. Taps past the last bit are always computed.
+    dead: u128,
+}
+
+impl Taps {
+    /// All of them.
+    pub fn all() -> Taps {
+        Taps { dead: 0 }
+    }
+
+    /// Those marked here; from the 129th on, all.
+    pub fn live(marks: &[bool]) -> Taps {
+        let dead = marks.iter().take(128).enumerate();
+        Taps {
+            dead: dead.fold(0, |dead, (i, &live)| dead | u128::from(!live) << i),
+        }
+    }
+
+    pub(crate) fn has(self, tap: usize) -> bool {
+        tap >= 128 || self.dead >> tap & 1 == 0
     }
 }
 
@@ -220,9 +248,23 @@ pub(crate) struct Geometry {
     pub stride: [usize; 2],
     pub padding: [usize; 2],
     pub dilation: [usize; 2],
+    pub live: Taps,
 }
 
 impl Geometry {
+    /// The same with these taps only.
+    pub fn with(self, live: Taps) -> Geometry {
+        Geometry { live, ..self }
+    }
+
+    /// The taps that are computed: row, column, and place in the window.
+    pub fn live_taps(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let ([rows, cols], live) = (self.kernel, self.live);
+        (0..rows * cols)
+            .filter(move |&tap| live.has(tap))
+            .map(move |tap| (tap / cols, tap % cols, tap))
+    }
+
     /// Values of one input channel.
     pub fn input_plane(&self) -> usize {
         self.input[0] * self.input[1]

@@ -24,7 +24,7 @@ fn products(g: &Geometry, mut each: impl FnMut(usize, usize, usize)) {
         for o in 0..g.groups * g.out_group {
             for c in 0..g.in_group {
                 for (oy, ox) in grid(g.out) {
-                    for (ky, kx) in grid(g.kernel) {
+                    for (ky, kx, _) in g.live_taps() {
                         let y = (oy * g.stride[0] + ky * g.dilation[0]).wrapping_sub(g.padding[0]);
                         let x = (ox * g.stride[1] + kx * g.dilation[1]).wrapping_sub(g.padding[1]);
                         if y < g.input[0] && x < g.input[1] {
@@ -171,6 +171,35 @@ fn layers() {
     for shape in table {
         check(&shape.geometry().unwrap());
     }
+}
+
+/// Masks of autoregressive networks, and windows of which nothing or all is left.
+#[test]
+fn masked_layers() {
+    let masks: [(&[usize; 2], &[usize]); 6] = [
+        (&[3, 3], &[0, 1, 2, 3, 4, 5]),
+        (&[7, 7], &(0..21).collect::<Vec<_>>()),
+        (&[1, 3], &[0, 1]),
+        (&[1, 7], &[0, 1, 2]),
+        (&[3, 3], &[]),
+        (&[2, 2], &[3]),
+    ];
+    for (kernel, live) in masks {
+        let marks: Vec<bool> = (0..kernel[0] * kernel[1])
+            .map(|i| live.contains(&i))
+            .collect();
+        for (channels, stride) in [([1, 32], 1), ([32, 64], 1), ([3, 5], 2), ([20, 17], 1)] {
+            let shape = Conv2dShape {
+                stride: [stride; 2],
+                padding: [kernel[0] / 2, kernel[1] / 2],
+                ..conv(3, channels, [9, 10], *kernel)
+            };
+            check(&shape.geometry().unwrap().with(Taps::live(&marks)));
+        }
+    }
+    // Past the 128th tap nothing is skipped.
+    let many = Taps::live(&[false; 200]);
+    assert!(!many.has(127) && many.has(128) && Taps::all().has(0));
 }
 
 proptest! {

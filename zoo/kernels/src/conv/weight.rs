@@ -19,7 +19,13 @@ const POSITIONS: usize = 192;
 pub(crate) fn weight_grad(simd: Simd, g: &Geometry, x: &[f32], grad: &[f32], grad_w: &mut [f32]) {
     let planes = Planes::input(g);
     let lanes = g.out_group.next_multiple_of(simd.width());
-    let len = g.groups * g.in_group * g.taps() * lanes;
+    let live: Vec<usize> = g.live_taps().map(|(.., place)| place).collect();
+    let taps = g.in_group * live.len();
+    if taps == 0 {
+        grad_w.fill(0.0);
+        return;
+    }
+    let len = g.groups * taps * lanes;
     let most = ((1 << 20) / len).clamp(2, 16);
     let per_chunk = g.batch.div_ceil(most).max(1);
     let chunks = g.batch.div_ceil(per_chunk);
@@ -44,9 +50,10 @@ pub(crate) fn weight_grad(simd: Simd, g: &Geometry, x: &[f32], grad: &[f32], gra
                 }
             });
         // Sums are stored by groups and blocks of channels, [tap][lane] in each.
-        let (total, taps) = (&*total, g.in_group * g.taps());
+        let total = &*total;
         let widest = tile::max_vectors(simd) * simd.width();
-        let groups = grad_w.par_chunks_mut(g.out_group * taps);
+        let all = g.in_group * g.taps();
+        let groups = grad_w.par_chunks_mut(g.out_group * all);
         groups
             .zip(total.par_chunks(lanes * taps))
             .for_each(|(grad_w, total)| {
@@ -54,8 +61,21 @@ pub(crate) fn weight_grad(simd: Simd, g: &Geometry, x: &[f32], grad: &[f32], gra
                     let channels = (g.out_group - first).min(widest);
                     let width = channels.next_multiple_of(simd.width());
                     let from = (&total[first * taps..][..taps * width], width);
-                    let to = (&mut grad_w[first * taps..][..channels * taps], taps);
-                    transpose(simd, [taps, channels], from, None, to);
+                    let to = &mut grad_w[first * all..][..channels * all];
+                    if taps == all {
+                        transpose(simd, [taps, channels], from, None, (to, taps));
+                        continue;
+                    }
+                    scratch::with(channels * taps, |turned| {
+                        transpose(simd, [taps, channels], from, None, (turned, taps));
+                        to.fill(0.0);
+                        let inputs = turned.chunks_exact(live.len());
+                        for (to, from) in to.chunks_exact_mut(g.taps()).zip(inputs) {
+                            for (&place, &v) in live.iter().zip(from) {
+                                to[place] = v;
+                            }
+                        }
+                    });
                 }
             });
     });
@@ -71,7 +91,7 @@ fn chunk(
     grad: &[f32],
     sums: &mut [f32],
 ) {
-    let (positions, taps) = (g.out_plane(), g.in_group * g.taps());
+    let (positions, taps) = (g.out_plane(), g.in_group * g.live_taps().count());
     let at_once = (POSITIONS / positions).clamp(1, images.len());
     let widest = tile::max_vectors(simd) * simd.width();
     let lanes = g.out_group.next_multiple_of(simd.width());
@@ -84,11 +104,9 @@ fn chunk(
     }
     let mut tap_at = Vec::with_capacity(taps);
     for c in 0..g.in_group {
-        for ky in 0..g.kernel[0] {
-            for kx in 0..g.kernel[1] {
-                let tap = planes.tap([ky * g.dilation[0], kx * g.dilation[1]]);
-                tap_at.push(c * planes.channel_len() + tap);
-            }
+        for (ky, kx, _) in g.live_taps() {
+            let tap = planes.tap([ky * g.dilation[0], kx * g.dilation[1]]);
+            tap_at.push(c * planes.channel_len() + tap);
         }
     }
     let (x_group, y_group) = (g.in_group * g.input_plane(), g.out_group * positions);

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::kernels::{self, Windows};
-use crate::{Error, Result, Value, value::record};
+use crate::{Error, Result, Value, tape::by_candle, value::record};
 
 impl Value {
     #[track_caller]
@@ -27,28 +27,61 @@ impl Value {
         padding: usize,
         groups: usize,
     ) -> Result<Self> {
+        self.conv(
+            weight,
+            bias,
+            Windows {
+                stride: [stride; 2],
+                padding: [padding; 2],
+                output_padding: 0,
+                groups,
+            },
+        )
+    }
+
+    /// Cross-correlation with weights under a constant `mask` of zeros and ones, `[1 or O, 1 or C, KH, KW]`: of stride 1, with `padding` zeros above
+    /// and below, and left and right. What the mask hides is not computed (van den Oord et al., 2016, masks A and B).
+    #[track_caller]
+    pub fn masked_conv2d(
+        &self,
+        weight: &Self,
+        mask: &Self,
+        bias: Option<&Self>,
+        padding: [usize; 2],
+    ) -> Result<Self> {
         self.image_dims("Conv")?;
         let windows = Windows {
-            stride,
+            stride: [1; 2],
             padding,
             output_padding: 0,
-            groups,
+            groups: 1,
         };
-        let computed = kernels::conv2d(
-            self.tensor(),
-            weight.tensor(),
-            bias.map(Value::tensor),
-            windows,
-        );
+        // Only outside a trace, which needs the parts.
+        match kernels::masked_conv2d(self, weight, mask, bias, windows) {
+            Some(computed) if !crate::trace::is_on() => record(computed, "Conv", |_| Ok(())),
+            _ => self.conv(&weight.mul(mask)?, bias, windows),
+        }
+    }
+
+    #[track_caller]
+    fn conv(&self, weight: &Self, bias: Option<&Self>, windows: Windows) -> Result<Self> {
+        self.image_dims("Conv")?;
         let kernel = kernel_of(weight, "Conv")?;
+        let Windows {
+            stride,
+            padding: [rows, columns],
+            groups,
+            ..
+        } = windows;
+        let computed = kernels::conv2d(self, weight, bias, windows);
         record(computed, "Conv", |node| {
             node.input(self)?.input(weight)?;
             if let Some(bias) = bias {
                 node.input(bias)?;
             }
             node.int_list("kernel_shape", &kernel)
-                .int_list("strides", &[stride; 2])
-                .int_list("pads", &[padding; 4]);
+                .int_list("strides", &stride)
+                .int_list("pads", &[rows, columns, rows, columns]);
             node.int_list("dilations", &[1, 1])
                 .int("group", groups as i64);
             Ok(())
@@ -67,17 +100,12 @@ impl Value {
     ) -> Result<Self> {
         self.image_dims("ConvTranspose")?;
         let windows = Windows {
-            stride,
-            padding,
+            stride: [stride; 2],
+            padding: [padding; 2],
             output_padding,
             groups: 1,
         };
-        let computed = kernels::conv_transpose2d(
-            self.tensor(),
-            weight.tensor(),
-            bias.map(Value::tensor),
-            windows,
-        );
+        let computed = kernels::conv_transpose2d(self, weight, bias, windows);
         let kernel = kernel_of(weight, "ConvTranspose")?;
         record(computed, "ConvTranspose", |node| {
             node.input(self)?.input(weight)?;
@@ -105,14 +133,11 @@ impl Value {
             ));
         }
         // Not candle's max_pool2d: its gradient is divided by the size of the window.
-        let computed = (|| {
-            let (rows, cols) = (h / size, w / size);
-            let x = self
-                .tensor()
-                .narrow(2, 0, rows * size)?
-                .narrow(3, 0, cols * size)?;
+        let (rows, cols) = (h / size, w / size);
+        let computed = by_candle(&[self], |t| {
+            let x = t[0].narrow(2, 0, rows * size)?.narrow(3, 0, cols * size)?;
             x.reshape((n, c, rows, size, cols, size))?.max(5)?.max(3) // [N,C,H/s,W/s]
-        })();
+        });
         record(computed, "MaxPool", |node| {
             node.input(self)?
                 .int_list("kernel_shape", &[size; 2])
@@ -126,7 +151,8 @@ impl Value {
     #[track_caller]
     pub fn avg_pool2d(&self, size: usize) -> Result<Self> {
         self.image_dims("AveragePool")?;
-        record(self.tensor().avg_pool2d(size), "AveragePool", |node| {
+        let computed = by_candle(&[self], |t| t[0].avg_pool2d(size));
+        record(computed, "AveragePool", |node| {
             node.input(self)?
                 .int_list("kernel_shape", &[size; 2])
                 .int_list("strides", &[size; 2])
@@ -141,10 +167,9 @@ impl Value {
         let [n, c, h, w] = self.image_dims("Resize")?;
         // Not candle's upsample_nearest2d: its gradient overwrites what its input's other uses added.
         let computed = (|| {
-            let x = self.tensor().reshape((n, c, h, 1, w, 1))?; // [N,C,H,1,W,1]
-            x.broadcast_as((n, c, h, scale, w, scale))?
-                .contiguous()?
-                .reshape((n, c, h * scale, w * scale)) // [N,C,sH,sW]
+            let x = kernels::reshape(self, &[n, c, h, 1, w, 1])?; // [N,C,H,1,W,1]
+            let x = kernels::expand(&x, &(n, c, h, scale, w, scale).into())?;
+            kernels::reshape(&x, &[n, c, h * scale, w * scale]) // [N,C,sH,sW]
         })();
         record(computed, "Resize", |node| {
             let scale = scale as f32;
@@ -168,13 +193,7 @@ impl Value {
         variance: &Self,
         epsilon: f64,
     ) -> Result<Self> {
-        let computed = (|| {
-            let factor = (scale.tensor() / (variance.tensor() + epsilon)?.sqrt()?)?;
-            let offset = (shift.tensor() - (mean.tensor() * &factor)?)?;
-            self.tensor()
-                .broadcast_mul(&channels(&factor, self.rank())?)?
-                .broadcast_add(&channels(&offset, self.rank())?)
-        })();
+        let computed = kernels::batch_norm(self, [scale, shift, mean, variance], epsilon);
         record(computed, "BatchNormalization", |node| {
             node.input(self)?
                 .input(scale)?
@@ -196,9 +215,7 @@ impl Value {
         shift: &Self,
         epsilon: f64,
     ) -> Result<(Self, Tensor, Tensor)> {
-        let (normal, mean, variance) =
-            kernels::batch_norm_train(self.tensor(), scale.tensor(), shift.tensor(), epsilon)?;
-        Ok((Self::from(normal), mean, variance))
+        Ok(kernels::batch_norm_train(self, scale, shift, epsilon)?)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use zoo_kernels::Activation;
+use zoo_kernels::{Activation, Arithmetic};
 
-use super::kernels::{self, activation};
-use crate::{Error, Result, Value, value::record};
+use super::kernels::{self, activation, arithmetic};
+use crate::{Error, Result, Value, tape::by_candle, value::record};
 
 macro_rules! unary {
     ($($(#[$doc:meta])* $name:ident, $op:literal, $compute:expr;)*) => {
@@ -13,8 +13,8 @@ macro_rules! unary {
             $(#[$doc])*
             #[track_caller]
             pub fn $name(&self) -> Result<Self> {
-                let compute: fn(&Tensor) -> candle_core::Result<Tensor> = $compute;
-                record(compute(self.tensor()), $op, |node| node.input(self).map(|_| ()))
+                let compute: fn(&Value) -> candle_core::Result<Value> = $compute;
+                record(compute(self), $op, |node| node.input(self).map(|_| ()))
             }
         )*}
     };
@@ -32,21 +32,21 @@ unary! {
     /// e^x
     exp, "Exp", |x| activation(x, Activation::Exp, Tensor::exp);
     /// Natural logarithm.
-    log, "Log", Tensor::log;
+    log, "Log", |x| activation(x, Activation::Log, Tensor::log);
     /// Square root.
-    sqrt, "Sqrt", Tensor::sqrt;
+    sqrt, "Sqrt", |x| activation(x, Activation::Sqrt, Tensor::sqrt);
     /// |x|
-    abs, "Abs", Tensor::abs;
+    abs, "Abs", |x| activation(x, Activation::Abs, Tensor::abs);
     /// -x
-    neg, "Neg", Tensor::neg;
+    neg, "Neg", |x| activation(x, Activation::Affine(-1.0, 0.0), Tensor::neg);
     /// Largest integer not above x; no gradient.
-    floor, "Floor", Tensor::floor;
+    floor, "Floor", |x| by_candle(&[x], |t| t[0].floor());
     /// Sine.
-    sin, "Sin", Tensor::sin;
+    sin, "Sin", |x| by_candle(&[x], |t| t[0].sin());
     /// Cosine.
-    cos, "Cos", Tensor::cos;
+    cos, "Cos", |x| by_candle(&[x], |t| t[0].cos());
     /// The error function.
-    erf, "Erf", Tensor::erf;
+    erf, "Erf", |x| by_candle(&[x], |t| t[0].erf());
 }
 
 /// Stable for large |x|: tanh does not overflow.
@@ -64,7 +64,7 @@ impl Value {
     #[track_caller]
     pub fn leaky_relu(&self, slope: f64) -> Result<Self> {
         let leaky = |x: &Tensor| x.ge(0.0)?.where_cond(x, &(x * slope)?);
-        let computed = activation(self.tensor(), Activation::LeakyRelu(slope as f32), leaky);
+        let computed = activation(self, Activation::LeakyRelu(slope as f32), leaky);
         record(computed, "LeakyRelu", |node| {
             node.input(self)
                 .map(|node| node.float("alpha", slope))
@@ -75,9 +75,7 @@ impl Value {
     /// x where positive, else alpha (e^x - 1) (Clevert et al., 2015).
     #[track_caller]
     pub fn elu(&self, alpha: f64) -> Result<Self> {
-        let computed = activation(self.tensor(), Activation::Elu(alpha as f32), |x| {
-            x.elu(alpha)
-        });
+        let computed = activation(self, Activation::Elu(alpha as f32), |x| x.elu(alpha));
         record(computed, "Elu", |node| {
             node.input(self)
                 .map(|node| node.float("alpha", alpha))
@@ -90,9 +88,23 @@ impl Value {
     #[track_caller]
     pub fn bce_rows(&self, targets: &Self) -> Result<Self> {
         // Fused only outside a trace, which needs the parts.
-        match kernels::bce_rows(self.tensor(), targets.tensor()) {
+        match kernels::bce_rows(self, targets) {
             Some(fused) if !crate::trace::is_on() => record(fused, "bce_rows", |_| Ok(())),
             _ => self.softplus()?.sub(&self.mul(targets)?)?.sum(&[1], false),
+        }
+    }
+
+    /// tanh(a) sigmoid(b) of the two halves of dimension 1, `[N,2C,...] -> [N,C,...]`: the gate of PixelCNN and WaveNet (van den Oord et
+    /// al., 2016).
+    #[track_caller]
+    pub fn gated_tanh(&self) -> Result<Self> {
+        // Fused only outside a trace, which needs the parts.
+        match kernels::gated_tanh(self) {
+            Some(fused) if !crate::trace::is_on() => record(fused, "gated_tanh", |_| Ok(())),
+            _ => {
+                let halves = self.chunk(2, 1)?;
+                halves[0].tanh()?.mul(&halves[1].sigmoid()?)
+            }
         }
     }
 
@@ -122,7 +134,9 @@ impl Value {
     /// min(max(x, low), high); no gradient outside.
     #[track_caller]
     pub fn clip(&self, low: f64, high: f64) -> Result<Self> {
-        record(self.tensor().clamp(low, high), "Clip", |node| {
+        let f = Activation::Clip(low as f32, high as f32);
+        let computed = activation(self, f, |x| x.clamp(low, high));
+        record(computed, "Clip", |node| {
             node.input(self)?
                 .scalar("min", low)?
                 .scalar("max", high)
@@ -133,7 +147,8 @@ impl Value {
     /// x + c
     #[track_caller]
     pub fn add_scalar(&self, c: f64) -> Result<Self> {
-        record(self.tensor() + c, "Add", |node| {
+        let f = Activation::Affine(1.0, c as f32);
+        record(activation(self, f, |x| x + c), "Add", |node| {
             node.input(self)?.scalar("c", c).map(|_| ())
         })
     }
@@ -141,7 +156,8 @@ impl Value {
     /// x * c
     #[track_caller]
     pub fn mul_scalar(&self, c: f64) -> Result<Self> {
-        record(self.tensor() * c, "Mul", |node| {
+        let f = Activation::Affine(c as f32, 0.0);
+        record(activation(self, f, |x| x * c), "Mul", |node| {
             node.input(self)?.scalar("c", c).map(|_| ())
         })
     }
@@ -161,7 +177,8 @@ impl Value {
                 ));
             }
         };
-        record(self.tensor().to_dtype(dtype), "Cast", |node| {
+        let computed = by_candle(&[self], |t| t[0].to_dtype(dtype));
+        record(computed, "Cast", |node| {
             node.input(self).map(|node| node.int("to", to)).map(|_| ())
         })
     }
@@ -173,8 +190,8 @@ macro_rules! binary {
             $(#[$doc])*
             #[track_caller]
             pub fn $name(&self, other: &Self) -> Result<Self> {
-                let compute: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> = $compute;
-                record(compute(self.tensor(), other.tensor()), $op, |node| {
+                let compute: fn(&Value, &Value) -> candle_core::Result<Value> = $compute;
+                record(compute(self, other), $op, |node| {
                     node.input(self)?.input(other)?;
                     if $truth {
                         node.truth();
@@ -188,34 +205,35 @@ macro_rules! binary {
 
 binary! {
     /// x + y, broadcasting.
-    add, "Add", Tensor::broadcast_add, false;
+    add, "Add", |x, y| arithmetic(Arithmetic::Add, x, y), false;
     /// x - y, broadcasting.
-    sub, "Sub", Tensor::broadcast_sub, false;
+    sub, "Sub", |x, y| arithmetic(Arithmetic::Sub, x, y), false;
     /// x * y, broadcasting.
-    mul, "Mul", Tensor::broadcast_mul, false;
+    mul, "Mul", |x, y| arithmetic(Arithmetic::Mul, x, y), false;
     /// x / y, broadcasting.
-    div, "Div", Tensor::broadcast_div, false;
+    div, "Div", |x, y| arithmetic(Arithmetic::Div, x, y), false;
     /// The larger of x and y, broadcasting.
-    maximum, "Max", Tensor::broadcast_maximum, false;
+    maximum, "Max", |x, y| by_candle(&[x, y], |t| t[0].broadcast_maximum(&t[1])), false;
     /// The smaller of x and y, broadcasting.
-    minimum, "Min", Tensor::broadcast_minimum, false;
+    minimum, "Min", |x, y| by_candle(&[x, y], |t| t[0].broadcast_minimum(&t[1])), false;
     /// Where x > y, as truth values.
-    greater, "Greater", Tensor::broadcast_gt, true;
+    greater, "Greater", |x, y| by_candle(&[x, y], |t| t[0].broadcast_gt(&t[1])), true;
     /// Where x < y, as truth values.
-    less, "Less", Tensor::broadcast_lt, true;
+    less, "Less", |x, y| by_candle(&[x, y], |t| t[0].broadcast_lt(&t[1])), true;
     /// Where x = y, as truth values.
-    equal, "Equal", Tensor::broadcast_eq, true;
+    equal, "Equal", |x, y| by_candle(&[x, y], |t| t[0].broadcast_eq(&t[1])), true;
     /// Where both truth values hold.
-    and, "And", Tensor::broadcast_minimum, true;
+    and, "And", |x, y| by_candle(&[x, y], |t| t[0].broadcast_minimum(&t[1])), true;
     /// Where either truth value holds.
-    or, "Or", Tensor::broadcast_maximum, true;
+    or, "Or", |x, y| by_candle(&[x, y], |t| t[0].broadcast_maximum(&t[1])), true;
 }
 
 impl Value {
     /// Where the truth value does not hold.
     #[track_caller]
     pub fn not(&self) -> Result<Self> {
-        record(self.tensor().eq(0u8), "Not", |node| {
+        let computed = by_candle(&[self], |t| t[0].eq(0u8));
+        record(computed, "Not", |node| {
             node.input(self).map(|node| node.truth()).map(|_| ())
         })
     }
@@ -223,7 +241,8 @@ impl Value {
     /// Where x > c, as truth values.
     #[track_caller]
     pub fn greater_scalar(&self, c: f64) -> Result<Self> {
-        record(self.tensor().gt(c), "Greater", |node| {
+        let computed = by_candle(&[self], |t| t[0].gt(c));
+        record(computed, "Greater", |node| {
             node.input(self)?
                 .scalar("c", c)
                 .map(|node| node.truth())
@@ -234,7 +253,8 @@ impl Value {
     /// Where x < c, as truth values.
     #[track_caller]
     pub fn less_scalar(&self, c: f64) -> Result<Self> {
-        record(self.tensor().lt(c), "Less", |node| {
+        let computed = by_candle(&[self], |t| t[0].lt(c));
+        record(computed, "Less", |node| {
             node.input(self)?
                 .scalar("c", c)
                 .map(|node| node.truth())
@@ -245,19 +265,14 @@ impl Value {
     /// `yes` where this truth value holds, else `no`; all of one shape after broadcasting.
     #[track_caller]
     pub fn choose(&self, yes: &Self, no: &Self) -> Result<Self> {
-        let computed = (|| {
-            let shape = self
-                .tensor()
+        let computed = by_candle(&[self, yes, no], |t| {
+            let shape = t[0]
                 .shape()
-                .broadcast_shape_binary_op(yes.tensor().shape(), "where")?;
-            let shape = shape.broadcast_shape_binary_op(no.tensor().shape(), "where")?;
-            let (condition, yes, no) = (
-                self.tensor().broadcast_as(&shape)?,
-                yes.tensor().broadcast_as(&shape)?,
-                no.tensor().broadcast_as(&shape)?,
-            );
-            condition.where_cond(&yes, &no)
-        })();
+                .broadcast_shape_binary_op(t[1].shape(), "where")?;
+            let shape = shape.broadcast_shape_binary_op(t[2].shape(), "where")?;
+            t[0].broadcast_as(&shape)?
+                .where_cond(&t[1].broadcast_as(&shape)?, &t[2].broadcast_as(&shape)?)
+        });
         record(computed, "Where", |node| {
             node.input(self)?.input(yes)?.input(no).map(|_| ())
         })

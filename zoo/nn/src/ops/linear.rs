@@ -7,12 +7,7 @@ impl Value {
     /// `[..., M, K] x [..., K, P] -> [..., M, P]`, broadcasting over the leading dimensions.
     #[track_caller]
     pub fn matmul(&self, other: &Self) -> Result<Self> {
-        // Contiguous: candle folds leading dimensions without checking their strides.
-        let computed = self
-            .tensor()
-            .contiguous()
-            .and_then(|a| a.broadcast_matmul(&other.tensor().contiguous()?));
-        record(computed, "MatMul", |node| {
+        record(kernels::matmul(self, other), "MatMul", |node| {
             node.input(self)?.input(other).map(|_| ())
         })
     }
@@ -36,7 +31,7 @@ impl Value {
                 format!("the layer takes {expected} values a row, the input has {inner}"),
             ));
         }
-        let computed = kernels::linear(self.tensor(), weight.tensor(), bias.map(Value::tensor));
+        let computed = kernels::linear(self, weight, bias);
         record(computed, "Gemm", |node| {
             node.input(self)?.input(weight)?;
             match bias {

@@ -1,20 +1,7 @@
 //! Sums and their kin.
 
-use candle_core::Tensor;
-
-use super::axis_of;
-use crate::{Error, Result, Value, value::record};
-
-/// Whether a reduced dimension stays, with size 1.
-fn finish(tensor: Tensor, axes: &[usize], keep: bool) -> candle_core::Result<Tensor> {
-    if keep {
-        return Ok(tensor);
-    }
-    // From the last, so that the ones before keep their places.
-    axes.iter()
-        .rev()
-        .try_fold(tensor, |t, &axis| t.squeeze(axis))
-}
+use super::{axis_of, kernels};
+use crate::{Error, Result, Value, tape::by_candle, value::record};
 
 impl Value {
     #[track_caller]
@@ -38,10 +25,7 @@ impl Value {
     #[track_caller]
     pub fn sum(&self, axes: &[i64], keep: bool) -> Result<Self> {
         let axes = self.axes_of("ReduceSum", axes)?;
-        let computed = self
-            .tensor()
-            .sum_keepdim(axes.as_slice())
-            .and_then(|t| finish(t, &axes, keep));
+        let computed = kernels::sum(self, &axes, keep, false);
         let list: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
         record(computed, "ReduceSum", |node| {
             node.input(self)?
@@ -55,10 +39,7 @@ impl Value {
     #[track_caller]
     pub fn mean(&self, axes: &[i64], keep: bool) -> Result<Self> {
         let axes = self.axes_of("ReduceMean", axes)?;
-        let computed = self
-            .tensor()
-            .mean_keepdim(axes.as_slice())
-            .and_then(|t| finish(t, &axes, keep));
+        let computed = kernels::sum(self, &axes, keep, true);
         record(computed, "ReduceMean", |node| {
             node.input(self)
                 .map(|node| node.int_list("axes", &axes).int("keepdims", keep.into()))
@@ -70,10 +51,13 @@ impl Value {
     #[track_caller]
     pub fn max(&self, axis: i64, keep: bool) -> Result<Self> {
         let axis = axis_of(self, "ReduceMax", axis)?;
-        let computed = self
-            .tensor()
-            .max_keepdim(axis)
-            .and_then(|t| finish(t, &[axis], keep));
+        let computed = by_candle(&[self], |t| {
+            if keep {
+                t[0].max_keepdim(axis)
+            } else {
+                t[0].max(axis)
+            }
+        });
         record(computed, "ReduceMax", |node| {
             node.input(self)
                 .map(|node| node.int_list("axes", &[axis]).int("keepdims", keep.into()))
@@ -85,10 +69,13 @@ impl Value {
     #[track_caller]
     pub fn min(&self, axis: i64, keep: bool) -> Result<Self> {
         let axis = axis_of(self, "ReduceMin", axis)?;
-        let computed = self
-            .tensor()
-            .min_keepdim(axis)
-            .and_then(|t| finish(t, &[axis], keep));
+        let computed = by_candle(&[self], |t| {
+            if keep {
+                t[0].min_keepdim(axis)
+            } else {
+                t[0].min(axis)
+            }
+        });
         record(computed, "ReduceMin", |node| {
             node.input(self)
                 .map(|node| node.int_list("axes", &[axis]).int("keepdims", keep.into()))
@@ -100,10 +87,9 @@ impl Value {
     #[track_caller]
     pub fn argmax(&self, axis: i64) -> Result<Self> {
         let axis = axis_of(self, "ArgMax", axis)?;
-        let computed = self
-            .tensor()
-            .argmax(axis)
-            .and_then(|t| t.to_dtype(candle_core::DType::I64));
+        let computed = by_candle(&[self], |t| {
+            t[0].argmax(axis)?.to_dtype(candle_core::DType::I64)
+        });
         record(computed, "ArgMax", |node| {
             node.input(self)
                 .map(|node| node.int("axis", axis as i64).int("keepdims", 0))
@@ -115,9 +101,7 @@ impl Value {
     #[track_caller]
     pub fn softmax(&self, axis: i64) -> Result<Self> {
         let axis = axis_of(self, "Softmax", axis)?;
-        let computed =
-            exponentials(self.tensor(), axis).and_then(|(_, exp, sum)| exp.broadcast_div(&sum));
-        record(computed, "Softmax", |node| {
+        record(kernels::softmax(self, axis), "Softmax", |node| {
             node.input(self)
                 .map(|node| node.int("axis", axis as i64))
                 .map(|_| ())
@@ -128,19 +112,30 @@ impl Value {
     #[track_caller]
     pub fn log_softmax(&self, axis: i64) -> Result<Self> {
         let axis = axis_of(self, "LogSoftmax", axis)?;
-        let computed = exponentials(self.tensor(), axis)
-            .and_then(|(shifted, _, sum)| shifted.broadcast_sub(&sum.log()?));
-        record(computed, "LogSoftmax", |node| {
+        record(kernels::log_softmax(self, axis), "LogSoftmax", |node| {
             node.input(self)
                 .map(|node| node.int("axis", axis as i64))
                 .map(|_| ())
         })
     }
 
+    /// -log p of the class of each row, i64 or u32 `[N]`, under these logits `[N,K]`: `[N]`.
+    #[track_caller]
+    pub fn cross_entropy_rows(&self, classes: &Self) -> Result<Self> {
+        // Fused only outside a trace, which needs the parts.
+        match kernels::cross_entropy(self, classes) {
+            Some(fused) if !crate::trace::is_on() => record(fused, "cross_entropy", |_| Ok(())),
+            _ => {
+                let picked = self.log_softmax(1)?.gather(1, &classes.unsqueeze(1)?)?;
+                picked.squeeze(1)?.neg()
+            }
+        }
+    }
+
     /// log sum e^x along `axis`, which goes; the largest element is taken out first, so nothing overflows.
     #[track_caller]
     pub fn logsumexp(&self, axis: i64) -> Result<Self> {
-        let largest = self.max(axis, true)?.detach();
+        let largest = self.detach().max(axis, true)?;
         let sum = self.sub(&largest)?.exp()?.sum(&[axis], true)?;
         sum.log()?.add(&largest)?.squeeze(axis)
     }
@@ -149,16 +144,9 @@ impl Value {
     #[track_caller]
     pub fn cumsum(&self, axis: i64) -> Result<Self> {
         let axis = axis_of(self, "CumSum", axis)?;
-        record(self.tensor().cumsum(axis), "CumSum", |node| {
+        let computed = by_candle(&[self], |t| t[0].cumsum(axis));
+        record(computed, "CumSum", |node| {
             node.input(self)?.index("axis", axis as i64).map(|_| ())
         })
     }
-}
-
-/// x minus its largest, the exponentials of that, and their sum.
-fn exponentials(x: &Tensor, axis: usize) -> candle_core::Result<(Tensor, Tensor, Tensor)> {
-    let shifted = x.broadcast_sub(&x.max_keepdim(axis)?.detach())?;
-    let exp = shifted.exp()?;
-    let sum = exp.sum_keepdim(axis)?;
-    Ok((shifted, exp, sum))
 }

@@ -1,7 +1,7 @@
 //! Picking elements by index.
 
 use super::axis_of;
-use crate::{Error, Result, Value, value::record};
+use crate::{Error, Result, Value, tape::by_candle, value::record};
 
 impl Value {
     /// Rows of this table `[V, D]` by `index` i64 `[...]`: `[..., D]`.
@@ -15,10 +15,10 @@ impl Value {
         };
         let mut shape = index.dims().to_vec();
         shape.push(*width);
-        let computed = index
-            .tensor()
-            .flatten_all()
-            .and_then(|flat| self.tensor().index_select(&flat, 0)?.reshape(shape));
+        let computed = by_candle(&[self, index], |t| {
+            let flat = t[1].flatten_all()?;
+            t[0].index_select(&flat, 0)?.reshape(shape.as_slice())
+        });
         record(computed, "Gather", |node| {
             node.input(self)?
                 .input(index)
@@ -31,10 +31,9 @@ impl Value {
     #[track_caller]
     pub fn gather(&self, axis: i64, index: &Self) -> Result<Self> {
         let axis = axis_of(self, "GatherElements", axis)?;
-        let computed = index
-            .tensor()
-            .contiguous()
-            .and_then(|index| self.tensor().contiguous()?.gather(&index, axis));
+        let computed = by_candle(&[self, index], |t| {
+            t[0].contiguous()?.gather(&t[1].contiguous()?, axis)
+        });
         record(computed, "GatherElements", |node| {
             node.input(self)?
                 .input(index)

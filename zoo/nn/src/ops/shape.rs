@@ -1,8 +1,6 @@
 //! Shapes: nothing here changes an element.
 
-use candle_core::Tensor;
-
-use super::axis_of;
+use super::{axis_of, kernels};
 use crate::{Error, Result, Value, value::record};
 
 impl Value {
@@ -13,7 +11,7 @@ impl Value {
             Ok(resolved) => resolved,
             Err(message) => return Err(Error::usage("Reshape", message)),
         };
-        record(self.tensor().reshape(resolved), "Reshape", |node| {
+        record(kernels::reshape(self, &resolved), "Reshape", |node| {
             node.input(self)?.ints("shape", shape).map(|_| ())
         })
     }
@@ -34,9 +32,7 @@ impl Value {
     /// Dimensions in another order: the result's dimension i is this one's `order[i]`.
     #[track_caller]
     pub fn permute(&self, order: &[usize]) -> Result<Self> {
-        // Contiguous, because candle's matmul is wrong on some permuted inputs.
-        let computed = self.tensor().permute(order).and_then(|t| t.contiguous());
-        record(computed, "Transpose", |node| {
+        record(kernels::permute(self, order), "Transpose", |node| {
             node.input(self)
                 .map(|node| node.int_list("perm", order))
                 .map(|_| ())
@@ -53,7 +49,7 @@ impl Value {
                 format!("starts at {start} and ends at {end}"),
             ));
         }
-        let computed = self.tensor().narrow(axis, start, end - start);
+        let computed = kernels::slice(self, axis, start, end - start);
         record(computed, "Slice", |node| {
             node.input(self)?
                 .ints("starts", &[start as i64])?
@@ -92,7 +88,9 @@ impl Value {
                 format!("dimension {axis} of {:?} is not 1", self.dims()),
             ));
         }
-        record(self.tensor().squeeze(axis), "Squeeze", |node| {
+        let mut shape = self.dims().to_vec();
+        shape.remove(axis);
+        record(kernels::reshape(self, &shape), "Squeeze", |node| {
             node.input(self)?.ints("axes", &[axis as i64]).map(|_| ())
         })
     }
@@ -100,7 +98,15 @@ impl Value {
     /// With a new dimension of size 1 at `axis`.
     #[track_caller]
     pub fn unsqueeze(&self, axis: usize) -> Result<Self> {
-        record(self.tensor().unsqueeze(axis), "Unsqueeze", |node| {
+        if axis > self.rank() {
+            return Err(Error::usage(
+                "Unsqueeze",
+                format!("axis {axis} is outside a value of shape {:?}", self.dims()),
+            ));
+        }
+        let mut shape = self.dims().to_vec();
+        shape.insert(axis, 1);
+        record(kernels::reshape(self, &shape), "Unsqueeze", |node| {
             node.input(self)?.ints("axes", &[axis as i64]).map(|_| ())
         })
     }
@@ -110,10 +116,11 @@ impl Value {
     pub fn expand(&self, shape: &[usize]) -> Result<Self> {
         let target = candle_core::Shape::from(shape);
         let computed = self
-            .tensor()
+            .held()
+            .peek()
             .shape()
             .broadcast_shape_binary_op(&target, "expand")
-            .and_then(|s| self.tensor().broadcast_as(s));
+            .and_then(|shape| kernels::expand(self, &shape));
         let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
         record(computed, "Expand", |node| {
             node.input(self)?.ints("shape", &shape).map(|_| ())
@@ -128,8 +135,7 @@ pub fn concat(values: &[&Value], axis: i64) -> Result<Value> {
         return Err(Error::usage("Concat", "needs at least one value"));
     };
     let axis = axis_of(first, "Concat", axis)?;
-    let tensors: Vec<&Tensor> = values.iter().map(|v| v.tensor()).collect();
-    record(Tensor::cat(&tensors, axis), "Concat", |node| {
+    record(kernels::concat(values, axis), "Concat", |node| {
         for value in values {
             node.input(value)?;
         }

@@ -15,7 +15,7 @@ use agree::{agree, fixed, place, symbolic};
 pub(crate) use recorder::{NodeBuilder, is_on, record};
 use recorder::{Recorded, Recording};
 
-use crate::{Error, Result, Value, params::tensor_of};
+use crate::{Error, Result, Value, params::tensor_of, tape::without_gradients};
 
 /// Batch sizes of the three runs: primes that networks rarely use as sizes.
 const BATCHES: [usize; 3] = [3, 5, 7];
@@ -125,7 +125,7 @@ fn record_run(
         .zip(tensors)
         .map(|(port, tensor)| recording.input(&port.name, tensor))
         .collect();
-    let results = run(&fed)?;
+    let results = without_gradients(|| run(&fed))?;
     if results.len() != outputs.len() {
         return Err(frozen(
             name,
@@ -141,7 +141,7 @@ fn record_run(
         let value = if recording.is_nameless(&value) {
             value
         } else {
-            crate::value::record(Ok(value.tensor().clone()), "Identity", |node| {
+            crate::value::record(Ok(value.clone()), "Identity", |node| {
                 node.input(&value).map(|_| ())
             })?
         };

@@ -58,11 +58,11 @@ impl NodeBuilder<'_> {
                 let layer = path.rsplit_once('.').map_or("", |(layer, _)| layer);
                 self.scope = Some(layer.to_string());
                 self.tracer
-                    .initializer(path, array_of(value.tensor())?, None)?;
+                    .initializer(path, array_of(value.held().peek())?, None)?;
                 path.to_string()
             }
             Origin::Constant => {
-                let array = array_of(value.tensor())?;
+                let array = array_of(value.held().peek())?;
                 self.constant("const", array)?
             }
             Origin::Traced { .. } | Origin::Unknown => {

@@ -18,10 +18,11 @@ pub(crate) use batches::Batches;
 pub use config::{Optimizer, TrainConfig};
 
 use crate::{
-    Batch, Error, Mode, Model, Params, Phase, Result, StepCx,
+    Batch, Error, Losses, Mode, Model, Params, Phase, Result, StepCx,
     model::Mean,
     optim::{Adam, Zip},
     params::{array_of, tensor_of},
+    tape::without_gradients,
 };
 
 /// Images in a preview grid.
@@ -90,7 +91,8 @@ pub(crate) fn evaluate<M: Model>(
         let keys = indices.iter().map(|&i| i as u64).collect();
         let mut step = StepCx::new(Mode::Eval, 0, stream, keys, batches.device());
         step.importance_samples = request.importance_samples;
-        mean.add(model.evaluate(&batch, &mut step)?, indices.len());
+        let metrics = without_gradients(|| model.evaluate(&batch, &mut step))?;
+        mean.add(metrics, indices.len());
         let done = (start + indices.len()) as u64;
         if cx.progress(&Event::Evaluating {
             done,
@@ -299,8 +301,11 @@ impl<M: Model> Trainer<M> {
             Error::Diverged(message) => Error::Diverged(format!("step {number}: {message}")),
             other => other,
         };
-        let losses = model.loss(phase, batch, step)?;
-        for (name, value) in &losses.terms {
+        let Losses {
+            total: loss,
+            terms: named,
+        } = model.loss(phase, batch, step)?;
+        for (name, value) in named {
             let name = if phase.name.is_empty() {
                 (*name).into()
             } else {
@@ -312,14 +317,14 @@ impl<M: Model> Trainer<M> {
             }
             terms.push(LossTerm { name, value });
         }
-        let total = losses.total.scalar()?;
+        let total = loss.scalar()?;
         if !total.is_finite() {
             return Err(at(Error::Diverged(format!(
                 "the loss of phase {:?} is {total}",
                 phase.name
             ))));
         }
-        let gradients = losses.total.tensor().backward()?;
+        let gradients = loss.backward_to(|parameter| adam.trains(parameter))?;
         let norm = adam.gradient_norm(&gradients).map_err(at)?;
         let scale = match settings.clip_norm {
             Some(limit) if norm > limit => limit / norm,
@@ -407,8 +412,8 @@ impl<M: Model> Trainer<M> {
         for port in &sample.inputs {
             inputs.push(tensor_of(&arrays[&port.name], &self.request.device)?.into());
         }
-        let drawn = sample.call(self.best(), &inputs)?;
-        let images = array_of(drawn[0].tensor())?;
+        let drawn = without_gradients(|| sample.call(self.best(), &inputs))?;
+        let images = array_of(drawn[0].held().peek())?;
         cx.images(self.step, "sample", &images).map_err(Error::Host)
     }
 

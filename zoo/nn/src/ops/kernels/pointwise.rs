@@ -1,98 +1,96 @@
-//! Activations and the Bernoulli likelihood, each one pass forward and one back.
+//! Functions of one element, gates, and the Bernoulli likelihood: one pass forward and one back.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use candle_core::Tensor;
 use zoo_kernels::Activation;
 
-use super::{Result, computed, elements, ours};
-use crate::params::with_f32;
+use super::{Result, check, ours};
+use crate::{
+    Value,
+    memory::{Floats, Held},
+    tape::{Sink, by_candle},
+};
 
 /// f(x), by our kernel or by `otherwise`.
 pub fn activation(
-    x: &Tensor,
+    x: &Value,
     f: Activation,
-    otherwise: impl FnOnce(&Tensor) -> Result<Tensor>,
-) -> Result<Tensor> {
-    if ours(x) {
-        x.contiguous()?.apply_op1(Apply(f))
-    } else {
-        otherwise(x)
+    otherwise: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Value> {
+    if !ours(&[x]) {
+        return by_candle(&[x], |t| otherwise(&t[0]));
     }
-}
-
-struct Apply(Activation);
-
-impl CustomOp1 for Apply {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = elements(x, layout)?;
-        let mut y = vec![0.0; x.len()];
-        zoo_kernels::activation(self.0, x, &mut y).map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let fill = |x: &[f32], y: &[f32], out: &mut [f32]| {
-            let nothing = Ok(());
-            with_f32(&grad, |grad| {
-                zoo_kernels::activation_grad(self.0, x, y, grad, out)
-            })
-            .unwrap_or(nothing)
-        };
-        Ok(Some(computed(x, y, x.dims(), fill)?))
-    }
+    let from = x.held().detached().contiguous()?;
+    let values = from.read()?;
+    let held = Held::fill(x.dims(), |out| zoo_kernels::activation(f, &values, out))?;
+    drop(values);
+    Ok(Value::computed(held, &[x], |y| {
+        let saved = if f.saves_output() { y.clone() } else { from };
+        move |mut gradient: Floats, sink: &mut Sink<'_>| {
+            check(zoo_kernels::activation_backward(
+                f,
+                &saved.read()?,
+                &mut gradient,
+            ))?;
+            sink.give(0, gradient)
+        }
+    }))
 }
 
 /// Binary cross-entropy of targets under `logits`, both `[N,D]`, summed over each row: `[N]`. `None` where our kernel does not take them.
-pub fn bce_rows(logits: &Tensor, targets: &Tensor) -> Option<Result<Tensor>> {
-    let fits =
-        ours(logits) && ours(targets) && logits.dims() == targets.dims() && !targets.track_op();
-    fits.then(|| {
-        logits
-            .contiguous()?
-            .apply_op2(&targets.contiguous()?, BceRows)
-    })
+pub fn bce_rows(logits: &Value, targets: &Value) -> Option<Result<Value>> {
+    let fits = ours(&[logits, targets])
+        && logits.rank() == 2
+        && logits.dims() == targets.dims()
+        && targets.node().is_none();
+    fits.then(|| fused_bce(logits, targets))
 }
 
-struct BceRows;
+fn fused_bce(logits: &Value, targets: &Value) -> Result<Value> {
+    let (x, t) = (
+        logits.held().detached().contiguous()?,
+        targets.held().detached().contiguous()?,
+    );
+    let held = {
+        let (x, t) = (x.read()?, t.read()?);
+        Held::fill(&logits.dims()[..1], |out| {
+            zoo_kernels::bce_with_logits(&x, &t, out)
+        })?
+    };
+    Ok(Value::computed(held, &[logits], |_| {
+        move |gradient: Floats, sink: &mut Sink<'_>| {
+            let (x, t) = (x.read()?, t.read()?);
+            let mut of_x = Floats::stale(x.len());
+            check(zoo_kernels::bce_with_logits_grad(
+                &x, &t, &gradient, &mut of_x,
+            ))?;
+            sink.give(0, of_x)
+        }
+    }))
+}
 
-impl CustomOp2 for BceRows {
-    fn name(&self) -> &'static str {
-        "bce-rows"
-    }
+/// tanh(a) sigmoid(b) of the halves of dimension 1. `None` where our kernel does not take it.
+pub fn gated_tanh(x: &Value) -> Option<Result<Value>> {
+    let even = x.dims().get(1).is_some_and(|c| c % 2 == 0);
+    (ours(&[x]) && even).then(|| fused_gate(x))
+}
 
-    fn cpu_fwd(
-        &self,
-        logits: &CpuStorage,
-        ll: &Layout,
-        targets: &CpuStorage,
-        lt: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let rows = ll.dims()[0];
-        let mut out = vec![0.0; rows];
-        zoo_kernels::bce_with_logits(elements(logits, ll)?, elements(targets, lt)?, &mut out)
-            .map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(out), Shape::from(rows)))
-    }
-
-    fn bwd(
-        &self,
-        logits: &Tensor,
-        targets: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let fill = |x: &[f32], t: &[f32], out: &mut [f32]| {
-            let nothing = Ok(());
-            with_f32(&grad, |grad| {
-                zoo_kernels::bce_with_logits_grad(x, t, grad, out)
-            })
-            .unwrap_or(nothing)
-        };
-        Ok((Some(computed(logits, targets, logits.dims(), fill)?), None))
-    }
+fn fused_gate(x: &Value) -> Result<Value> {
+    let mut shape = x.dims().to_vec();
+    shape[1] /= 2;
+    let half: usize = shape[1..].iter().product();
+    let from = x.held().detached().contiguous()?;
+    let held = {
+        let from = from.read()?;
+        Held::fill(&shape, |out| zoo_kernels::gated_tanh(&from, half, out))?
+    };
+    Ok(Value::computed(held, &[x], |_| {
+        move |gradient: Floats, sink: &mut Sink<'_>| {
+            let from = from.read()?;
+            let mut of_x = Floats::stale(from.len());
+            check(zoo_kernels::gated_tanh_grad(
+                &from, half, &gradient, &mut of_x,
+            ))?;
+            sink.give(0, of_x)
+        }
+    }))
 }

@@ -1,80 +1,113 @@
-//! Convolutions and linear layers: a product of the input and weights, plus a bias.
+//! Convolutions, linear layers and matrix products: a product of two operands, plus a bias.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
-use zoo_kernels::{Conv2dShape, ConvTranspose2dShape, KernelError, MatmulShape};
+use candle_core::Tensor;
+use zoo_kernels::{Conv2dShape, ConvTranspose2dShape, KernelError, MatmulShape, Taps};
 
-use super::{Result, computed, elements, ours};
-use crate::ops::conv::channels;
+use super::{Result, check, ours};
+use crate::{
+    Value,
+    memory::{Floats, Held},
+    ops::conv::channels,
+    tape::{Sink, by_candle},
+};
 
-/// The gradient of a bias: `grad [N,C,...]` summed over all but the channels.
-fn bias_gradient(grad: &Tensor) -> Result<Tensor> {
-    let (batch, channels) = (grad.dims()[0], grad.dims()[1]);
-    let plane = grad.dims()[2..].iter().product();
-    computed(grad, grad, &[channels], |grad, _, out| {
-        zoo_kernels::bias_grad(grad, batch, channels, plane, out)
-    })
-}
-
-/// Where windows lie.
+/// Where windows lie: rows, then columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
-    pub stride: usize,
-    pub padding: usize,
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
     /// Transposed convolutions only.
     pub output_padding: usize,
     /// Convolutions only.
     pub groups: usize,
 }
 
-/// Cross-correlation of `x [N,C,H,W]` with `w [O,C/groups,K,K]` and `bias [O]`.
-pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, windows: Windows) -> Result<Tensor> {
+/// Cross-correlation of `x [N,C,H,W]` with `w [O,C/groups,KH,KW]` and `bias [O]`.
+pub fn conv2d(x: &Value, w: &Value, bias: Option<&Value>, windows: Windows) -> Result<Value> {
     let Windows {
         stride,
         padding,
         groups,
         ..
     } = windows;
-    if !ours(x) {
-        return add_bias(x.conv2d(w, padding, stride, 1, groups)?, bias);
+    if !ours(&[x, w]) || bias.is_some_and(|b| !ours(&[b])) {
+        return with_bias(x, w, bias, |x, w| {
+            if stride[0] != stride[1] {
+                candle_core::bail!("candle has no convolution with strides {stride:?}");
+            }
+            if padding[0] == padding[1] {
+                return x.conv2d(w, padding[0], stride[0], 1, groups);
+            }
+            x.pad_with_zeros(2, padding[0], padding[0])?
+                .pad_with_zeros(3, padding[1], padding[1])?
+                .conv2d(w, 0, stride[0], 1, groups)
+        });
     }
-    let (n, c, height, width) = x.dims4()?;
-    let (o, _, kh, kw) = w.dims4()?;
-    let shape = Conv2dShape {
+    product(x, w, bias, Conv(conv_shape(x, w, windows)?, Taps::all()))
+}
+
+/// [`conv2d`] with weights under a mask of zeros and ones, `[1 or O, 1 or C, KH, KW]`: taps that the mask hides everywhere are not computed.
+/// `None` where our kernel does not take them.
+pub fn masked_conv2d(
+    x: &Value,
+    w: &Value,
+    mask: &Value,
+    bias: Option<&Value>,
+    windows: Windows,
+) -> Option<Result<Value>> {
+    let fits = ours(&[x, w, mask]) && bias.is_none_or(|b| ours(&[b])) && mask.rank() == 4;
+    // Where weights of a live tap are hidden for some channels, they are multiplied.
+    let by_tap = mask.dims().get(..2) == Some(&[1, 1]);
+    (fits && by_tap && mask.dims()[2..] == w.dims()[2..]).then(|| {
+        let live: Vec<bool> = mask
+            .held()
+            .contiguous()?
+            .read()?
+            .iter()
+            .map(|&m| m != 0.0)
+            .collect();
+        let shape = conv_shape(x, w, windows)?;
+        product(x, w, bias, Conv(shape, Taps::live(&live)))
+    })
+}
+
+fn conv_shape(x: &Value, w: &Value, windows: Windows) -> Result<Conv2dShape> {
+    let (n, c, height, width) = x.held().peek().dims4()?;
+    let (o, _, kh, kw) = w.held().peek().dims4()?;
+    Ok(Conv2dShape {
         batch: n,
         in_channels: c,
         out_channels: o,
         height,
         width,
         kernel: [kh, kw],
-        stride: [stride; 2],
-        padding: [padding; 2],
+        stride: windows.stride,
+        padding: windows.padding,
         dilation: [1; 2],
-        groups,
-    };
-    apply(x, w, bias, Conv(shape))
+        groups: windows.groups,
+    })
 }
 
 /// Transposed convolution of `x [N,C,H,W]` with `w [C,O,K,K]` and `bias [O]`.
 pub fn conv_transpose2d(
-    x: &Tensor,
-    w: &Tensor,
-    bias: Option<&Tensor>,
+    x: &Value,
+    w: &Value,
+    bias: Option<&Value>,
     windows: Windows,
-) -> Result<Tensor> {
+) -> Result<Value> {
     let Windows {
-        stride,
-        padding,
+        stride: [stride, _],
+        padding: [padding, _],
         output_padding,
         ..
     } = windows;
-    if !ours(x) {
-        return add_bias(
-            x.conv_transpose2d(w, padding, output_padding, stride, 1)?,
-            bias,
-        );
+    if !ours(&[x, w]) || bias.is_some_and(|b| !ours(&[b])) {
+        return with_bias(x, w, bias, |x, w| {
+            x.conv_transpose2d(w, padding, output_padding, stride, 1)
+        });
     }
-    let (n, c, height, width) = x.dims4()?;
-    let (_, o, kh, kw) = w.dims4()?;
+    let (n, c, height, width) = x.held().peek().dims4()?;
+    let (_, o, kh, kw) = w.held().peek().dims4()?;
     let shape = ConvTranspose2dShape {
         batch: n,
         in_channels: c,
@@ -88,37 +121,67 @@ pub fn conv_transpose2d(
         dilation: [1; 2],
         groups: 1,
     };
-    apply(x, w, bias, ConvTranspose(shape))
+    product(x, w, bias, ConvTranspose(shape))
 }
 
 /// `x [N,I] w^T + bias` with `w [O,I]`.
-pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if !ours(x) {
-        return add_bias(x.matmul(&w.t()?)?, bias);
+pub fn linear(x: &Value, w: &Value, bias: Option<&Value>) -> Result<Value> {
+    if !ours(&[x, w]) || bias.is_some_and(|b| !ours(&[b])) {
+        return with_bias(x, w, bias, |x, w| x.contiguous()?.matmul(&w.t()?));
     }
-    let ((rows, inputs), (outputs, _)) = (x.dims2()?, w.dims2()?);
-    apply(
-        x,
-        w,
-        bias,
-        Linear {
-            rows,
-            inputs,
-            outputs,
-        },
-    )
+    let ((rows, inputs), (outputs, _)) = (x.held().peek().dims2()?, w.held().peek().dims2()?);
+    let linear = Linear {
+        rows,
+        inputs,
+        outputs,
+    };
+    product(x, w, bias, linear)
 }
 
-fn add_bias(y: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    match bias {
-        Some(bias) => y.broadcast_add(&channels(bias, y.rank())?),
-        None => Ok(y),
+/// `[..., M, K] x [..., K, P]`, broadcasting over the leading dimensions.
+pub fn matmul(a: &Value, b: &Value) -> Result<Value> {
+    let (of_a, of_b) = (a.dims(), b.dims());
+    let (rank, alike) = (of_a.len(), of_a.len() == of_b.len() && of_a.len() >= 2);
+    let fits = alike && of_a[..rank - 2] == of_b[..rank - 2] && of_a[rank - 1] == of_b[rank - 2];
+    if !ours(&[a, b]) || !fits {
+        // Contiguous: candle folds leading dimensions without checking their strides.
+        return by_candle(&[a, b], |t| {
+            t[0].contiguous()?.broadcast_matmul(&t[1].contiguous()?)
+        });
     }
+    let product_of = Batched(MatmulShape {
+        batch: of_a[..rank - 2].iter().product(),
+        m: of_a[rank - 2],
+        n: of_b[rank - 1],
+        k: of_a[rank - 1],
+        a_transposed: false,
+        b_transposed: false,
+    });
+    let mut shape = of_a.to_vec();
+    shape[rank - 1] = of_b[rank - 1];
+    let flat = product(a, b, None, product_of)?;
+    super::reshape(&flat, &shape)
+}
+
+/// candle's product of x and w, plus bias.
+fn with_bias(
+    x: &Value,
+    w: &Value,
+    bias: Option<&Value>,
+    f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Value> {
+    let inputs: Vec<&Value> = [x, w].into_iter().chain(bias).collect();
+    by_candle(&inputs, |t| {
+        let y = f(&t[0], &t[1])?;
+        match t.get(2) {
+            Some(bias) => y.broadcast_add(&channels(bias, y.rank())?),
+            None => Ok(y),
+        }
+    })
 }
 
 /// A product of x and weights plus bias, and its gradients.
 trait Product: Send + Sync + 'static {
-    const NAME: &'static str;
     fn output(&self) -> Result<Vec<usize>, KernelError>;
     fn forward(
         &self,
@@ -131,115 +194,56 @@ trait Product: Send + Sync + 'static {
     fn weight_grad(&self, x: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError>;
 }
 
-fn apply(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, product: impl Product) -> Result<Tensor> {
-    let (x, w) = (x.contiguous()?, w.contiguous()?);
-    match bias {
-        Some(bias) => x.apply_op3(&w, &bias.contiguous()?, Op(product)),
-        None => x.apply_op2(&w, Op(product)),
-    }
+fn product(x: &Value, w: &Value, bias: Option<&Value>, by: impl Product) -> Result<Value> {
+    let held_x = x.held().detached().contiguous()?;
+    let held_w = w.held().detached().contiguous()?;
+    let shape = by.output().map_err(candle_core::Error::wrap)?;
+    let held = {
+        let held_bias = bias.map(|b| b.held().contiguous()).transpose()?;
+        let (x, w) = (held_x.read()?, held_w.read()?);
+        let bias = held_bias.as_ref().map(Held::read).transpose()?;
+        Held::fill(&shape, |out| by.forward(&x, &w, bias.as_deref(), out))?
+    };
+    let inputs: Vec<&Value> = [x, w].into_iter().chain(bias).collect();
+    Ok(Value::computed(held, &inputs, |_| {
+        // What the way back needs only if it goes there.
+        let (wants_x, wants_w) = (x.node().is_some(), w.node().is_some());
+        let kept_x = wants_w.then_some(held_x);
+        let kept_w = wants_x.then_some(held_w);
+        let (len_x, len_w) = (x.held().peek().elem_count(), w.held().peek().elem_count());
+        move |gradient: Floats, sink: &mut Sink<'_>| {
+            if sink.wants(2) {
+                let (batch, channels) = (shape[0], shape[1]);
+                let plane = shape[2..].iter().product();
+                let mut of_bias = Floats::stale(channels);
+                check(zoo_kernels::bias_grad(
+                    &gradient,
+                    batch,
+                    channels,
+                    plane,
+                    &mut of_bias,
+                ))?;
+                sink.give(2, of_bias)?;
+            }
+            if let (Some(x), true) = (&kept_x, sink.wants(1)) {
+                let mut of_w = Floats::stale(len_w);
+                check(by.weight_grad(&x.read()?, &gradient, &mut of_w))?;
+                sink.give(1, of_w)?;
+            }
+            if let (Some(w), true) = (&kept_w, sink.wants(0)) {
+                let mut of_x = Floats::stale(len_x);
+                check(by.input_grad(&w.read()?, &gradient, &mut of_x))?;
+                drop(gradient);
+                sink.give(0, of_x)?;
+            }
+            Ok(())
+        }
+    }))
 }
 
-/// A [`Product`] as candle sees it.
-struct Op<P>(P);
-
-impl<P: Product> Op<P> {
-    fn run(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
-        let shape = self.0.output().map_err(candle_core::Error::wrap)?;
-        let mut out = vec![0.0; shape.iter().product()];
-        self.0
-            .forward(x, w, bias, &mut out)
-            .map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(out), shape.into()))
-    }
-
-    /// Gradients of x, where it is not data, and of the weights.
-    fn gradients(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient_of_x = match x.track_op() {
-            true => Some(computed(w, grad, x.dims(), |w, grad, out| {
-                self.0.input_grad(w, grad, out)
-            })?),
-            false => None,
-        };
-        let gradient_of_w = match w.track_op() {
-            true => Some(computed(x, grad, w.dims(), |x, grad, out| {
-                self.0.weight_grad(x, grad, out)
-            })?),
-            false => None,
-        };
-        Ok((gradient_of_x, gradient_of_w))
-    }
-}
-
-impl<P: Product> CustomOp2 for Op<P> {
-    fn name(&self) -> &'static str {
-        P::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run(elements(x, lx)?, elements(w, lw)?, None)
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, w, grad)
-    }
-}
-
-impl<P: Product> CustomOp3 for Op<P> {
-    fn name(&self) -> &'static str {
-        P::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run(
-            elements(x, lx)?,
-            elements(w, lw)?,
-            Some(elements(bias, lb)?),
-        )
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (gradient_of_x, gradient_of_w) = self.gradients(x, w, grad)?;
-        Ok((gradient_of_x, gradient_of_w, Some(bias_gradient(grad)?)))
-    }
-}
-
-struct Conv(Conv2dShape);
+struct Conv(Conv2dShape, Taps);
 
 impl Product for Conv {
-    const NAME: &'static str = "conv2d";
-
     fn output(&self) -> Result<Vec<usize>, KernelError> {
         let [h, w] = self.0.output()?;
         Ok(vec![self.0.batch, self.0.out_channels, h, w])
@@ -252,23 +256,21 @@ impl Product for Conv {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) -> Result<(), KernelError> {
-        zoo_kernels::conv2d(x, w, bias, &self.0, out)
+        zoo_kernels::masked_conv2d(x, w, bias, &self.0, self.1, out)
     }
 
     fn input_grad(&self, w: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::conv2d_input_grad(w, grad, &self.0, out)
+        zoo_kernels::masked_conv2d_input_grad(w, grad, &self.0, self.1, out)
     }
 
     fn weight_grad(&self, x: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::conv2d_weight_grad(x, grad, &self.0, out)
+        zoo_kernels::masked_conv2d_weight_grad(x, grad, &self.0, self.1, out)
     }
 }
 
 struct ConvTranspose(ConvTranspose2dShape);
 
 impl Product for ConvTranspose {
-    const NAME: &'static str = "conv_transpose2d";
-
     fn output(&self) -> Result<Vec<usize>, KernelError> {
         let [h, w] = self.0.output()?;
         Ok(vec![self.0.batch, self.0.out_channels, h, w])
@@ -299,29 +301,19 @@ struct Linear {
     outputs: usize,
 }
 
-impl Linear {
-    fn product(
-        &self,
-        m: usize,
-        n: usize,
-        k: usize,
-        a_transposed: bool,
-        b_transposed: bool,
-    ) -> MatmulShape {
-        MatmulShape {
-            batch: 1,
-            m,
-            n,
-            k,
-            a_transposed,
-            b_transposed,
-        }
+/// One product of matrices; `transposed` says which operands are stored so.
+fn matrices([m, n, k]: [usize; 3], transposed: [bool; 2]) -> MatmulShape {
+    MatmulShape {
+        batch: 1,
+        m,
+        n,
+        k,
+        a_transposed: transposed[0],
+        b_transposed: transposed[1],
     }
 }
 
 impl Product for Linear {
-    const NAME: &'static str = "linear";
-
     fn output(&self) -> Result<Vec<usize>, KernelError> {
         Ok(vec![self.rows, self.outputs])
     }
@@ -337,27 +329,58 @@ impl Product for Linear {
             out.chunks_exact_mut(self.outputs)
                 .for_each(|row| row.copy_from_slice(bias));
         }
-        let shape = self.product(self.rows, self.outputs, self.inputs, false, true);
+        let shape = matrices([self.rows, self.outputs, self.inputs], [false, true]);
         zoo_kernels::matmul(x, w, &shape, bias.is_some(), out)
     }
 
     fn input_grad(&self, w: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::matmul(
-            grad,
-            w,
-            &self.product(self.rows, self.inputs, self.outputs, false, false),
-            false,
-            out,
-        )
+        let shape = matrices([self.rows, self.inputs, self.outputs], [false, false]);
+        zoo_kernels::matmul(grad, w, &shape, false, out)
     }
 
     fn weight_grad(&self, x: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::matmul(
-            grad,
-            x,
-            &self.product(self.outputs, self.inputs, self.rows, true, false),
-            false,
-            out,
-        )
+        let shape = matrices([self.outputs, self.inputs, self.rows], [true, false]);
+        zoo_kernels::matmul(grad, x, &shape, false, out)
+    }
+}
+
+/// Products of matrices side by side.
+struct Batched(MatmulShape);
+
+impl Product for Batched {
+    fn output(&self) -> Result<Vec<usize>, KernelError> {
+        Ok(vec![self.0.batch, self.0.m, self.0.n])
+    }
+
+    fn forward(
+        &self,
+        a: &[f32],
+        b: &[f32],
+        _: Option<&[f32]>,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        zoo_kernels::matmul(a, b, &self.0, false, out)
+    }
+
+    fn input_grad(&self, b: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
+        let MatmulShape { n, k, .. } = self.0;
+        let shape = MatmulShape {
+            n: k,
+            k: n,
+            b_transposed: true,
+            ..self.0
+        };
+        zoo_kernels::matmul(grad, b, &shape, false, out)
+    }
+
+    fn weight_grad(&self, a: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
+        let MatmulShape { m, k, .. } = self.0;
+        let shape = MatmulShape {
+            m: k,
+            k: m,
+            a_transposed: true,
+            ..self.0
+        };
+        zoo_kernels::matmul(a, grad, &shape, false, out)
     }
 }
