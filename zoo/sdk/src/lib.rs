@@ -6,11 +6,18 @@
 //!
 //! Most authors do not implement these traits: they implement `zoo_nn::Model`, and `zoo_nn::ModelPlugin` does the rest.
 
+pub mod abi;
 mod data;
 mod draw;
+#[doc(hidden)]
+pub mod guest;
+#[cfg(feature = "host")]
+pub mod host;
 mod message;
+mod number;
 mod plugin;
 mod rng;
+mod wire;
 
 pub use data::{Binarization, DataSpec, Dataset, Elements, Split, View};
 pub use draw::draw_inputs;

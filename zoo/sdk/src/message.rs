@@ -113,7 +113,11 @@ pub struct StateRecord {
     /// Updates done by each phase's optimiser.
     pub updates: BTreeMap<String, u64>,
     /// Metrics on held-out data, where they were measured at this step.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        with = "crate::number::metrics"
+    )]
     pub metrics: Metrics,
 }
 
@@ -123,6 +127,7 @@ pub struct LossTerm {
     /// `phase/term`, or the term alone where there is one phase.
     pub name: String,
     /// Its mean over the batch.
+    #[serde(with = "crate::number::float")]
     pub value: f64,
 }
 
@@ -146,14 +151,18 @@ pub enum Event {
         /// Steps done.
         step: u64,
         /// Passes over the data done, with the fraction.
+        #[serde(with = "crate::number::float")]
         epoch: f64,
         /// Terms in the objective's order.
         losses: Vec<LossTerm>,
         /// Learning rate of the step.
+        #[serde(with = "crate::number::float")]
         learning_rate: f64,
         /// L2 norm of the gradients before clipping, largest over the phases.
+        #[serde(with = "crate::number::float")]
         gradient_norm: f64,
         /// Images a second over the last steps.
+        #[serde(with = "crate::number::float")]
         images_per_s: f64,
     },
     /// Metrics on the held-out split.
@@ -161,6 +170,7 @@ pub enum Event {
         /// Steps done.
         step: u64,
         /// Values by name.
+        #[serde(with = "crate::number::metrics")]
         metrics: Metrics,
     },
     /// While metrics are being measured.
@@ -207,6 +217,7 @@ pub struct TrainReport {
     /// Steps done in all.
     pub step: u64,
     /// Seconds of this call.
+    #[serde(with = "crate::number::float")]
     pub seconds: f64,
 }
 
