@@ -61,8 +61,10 @@ fn allowed(name: &str, plugins: &BTreeSet<String>) -> BTreeSet<String> {
         "zoo-host" | "zoo-conformance" => {
             set(&["zoo-graph", "zoo-sdk", "zoo-onnx", "zoo-runtimes"])
         }
+        "zoo-bench" => set(&["zoo-graph", "zoo-sdk", "zoo-kernels", "zoo-nn"]),
         "zoo" => {
             &set(&[
+                "zoo-bench",
                 "zoo-graph",
                 "zoo-sdk",
                 "zoo-onnx",

@@ -102,6 +102,12 @@ impl From<zoo_host::onnx_file::Error> for Failure {
     }
 }
 
+impl From<zoo_bench::Error> for Failure {
+    fn from(error: zoo_bench::Error) -> Self {
+        Self::new(if error.is_input() { USAGE } else { FAILED }, &error)
+    }
+}
+
 impl From<zoo_runtimes::Error> for Failure {
     fn from(error: zoo_runtimes::Error) -> Self {
         let code = match error {

@@ -5,7 +5,7 @@ mod common;
 use common::Place;
 
 /// Every command that has a help page, as the help itself lists them.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["demo"],
     &["models"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["export"],
     &["verify"],
     &["bench"],
+    &["bench-train"],
     &["run"],
     &["inspect"],
     &["data"],

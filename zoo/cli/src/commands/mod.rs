@@ -11,6 +11,7 @@ use crate::builtins;
 use crate::failure::Result;
 
 mod bench;
+mod bench_train;
 mod completions;
 mod data;
 mod demo;
@@ -39,6 +40,7 @@ pub enum Command {
     Export(export::Export),
     Verify(verify::Verify),
     Bench(bench::Bench),
+    BenchTrain(bench_train::BenchTrain),
     Run(run::Run),
     Inspect(inspect::Inspect),
     Data(data::Data),
@@ -114,6 +116,7 @@ pub fn run(cli: Cli) -> Result {
         Command::Export(args) => export::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
         Command::Bench(args) => bench::run(args, globals),
+        Command::BenchTrain(args) => bench_train::run(args, globals),
         Command::Run(args) => run::run(args, globals),
         Command::Inspect(args) => inspect::run(args),
         Command::Data(args) => data::run(args),
