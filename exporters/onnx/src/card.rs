@@ -63,7 +63,11 @@ impl Card {
         if !manifest.metrics.is_empty() {
             writeln!(out, "\n## Metrics\n\n| metric | value |\n|---|---|")?;
             for (name, value) in &manifest.metrics {
-                writeln!(out, "| {name} | {value:.4} |")?;
+                // Counts have no decimals.
+                match value.fract() == 0.0 && name.ends_with("images") {
+                    true => writeln!(out, "| {name} | {value} |")?,
+                    false => writeln!(out, "| {name} | {value:.4} |")?,
+                }
             }
         }
         writeln!(
@@ -142,11 +146,10 @@ fn values(port: &Port) -> String {
 
 /// The graph that the examples run: one that draws images from noise, else the first.
 fn example(manifest: &Manifest) -> Option<(&String, &GraphEntry)> {
-    let sample = manifest
-        .graphs
-        .iter()
-        .find(|(name, _)| *name == "sample" || *name == "decode");
-    sample.or_else(|| manifest.graphs.iter().next())
+    let named = |wanted: &str| manifest.graphs.iter().find(|(name, _)| *name == wanted);
+    named("sample")
+        .or_else(|| named("decode"))
+        .or_else(|| manifest.graphs.iter().next())
 }
 
 fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
@@ -228,7 +231,12 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
             };
             writeln!(out, "    {:?}: {draw},", port.name)?;
         }
-        writeln!(out, "}})\n```")?;
+        writeln!(out, "}})")?;
+        for (i, port) in graph.outputs.iter().enumerate() {
+            let (name, ty, values) = (&port.name, port.value_type(), values(port));
+            writeln!(out, "outputs[{i}]  # {name}: {ty}, {values}")?;
+        }
+        writeln!(out, "```")?;
     }
     if let Some(file) = file_for("web") {
         writeln!(

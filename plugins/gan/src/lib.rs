@@ -23,10 +23,13 @@ use zoo_nn::{
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Dimensions of z.
+    #[schemars(range(min = 1))]
     pub latent: usize,
     /// Channels of the widest feature maps, next to z; each doubling of the size halves them.
+    #[schemars(range(min = 1))]
     pub channels: usize,
     /// Doublings of height and width from the smallest feature maps to the image.
+    #[schemars(range(min = 1))]
     pub doublings: u32,
     /// What the generator minimises.
     pub loss: Loss,

@@ -28,20 +28,27 @@ pub struct Config {
     /// Networks: fully connected as in the paper, or convolutional.
     pub arch: Arch,
     /// Dimensions of z.
+    #[schemars(range(min = 1))]
     pub latent: usize,
     /// Width of each hidden layer of `mlp`, from the image inwards; the decoder mirrors them.
+    #[schemars(inner(range(min = 1)))]
     pub hidden: Vec<usize>,
     /// Channels of each stride-2 convolution of `conv`, from the image inwards; the decoder mirrors them.
+    #[schemars(inner(range(min = 1)))]
     pub channels: Vec<usize>,
     /// Width of the fully connected layer between the convolutions and z.
+    #[schemars(range(min = 1))]
     pub dense: usize,
     /// p(x|z).
     pub likelihood: Likelihood,
     /// Standard deviation of a Gaussian p(x|z).
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub std: f64,
     /// Weight of the KL term; 1 for a bound on log p(x).
+    #[schemars(range(min = 0.0))]
     pub beta: f64,
     /// Importance samples in the exported `log_prob`.
+    #[schemars(range(min = 1))]
     pub importance_samples: usize,
 }
 

@@ -46,6 +46,8 @@ fn usage() {
         "train vae --data fashion-small --out run --resume --init-from elsewhere",
         "describe pixelcnn",
         "sample run -n 0 --out grid.png",
+        "sample run --out nowhere/grid.png",
+        "inspect nowhere.onnx",
         "completions tcsh",
         "runtime install torch",
     ];
@@ -78,6 +80,8 @@ fn settings() {
         set("train.learning_rate=nan"),
         set("train.ema=2"),
         set("data.valid=5000"),
+        set("trian.batch=3"),
+        set("data.size=0x3"),
         // 28 -> 14 -> 7 -> no integer.
         set("arch=conv --set channels=[4,8,16]"),
         "train gan --data fashion-small --out run --steps 1 --set doublings=3".into(),

@@ -51,10 +51,15 @@ pub enum Error {
         message: String,
     },
     /// A setting that nothing knows.
-    #[error("{origin}: there is no setting `{key}`{} Settings: {}", nearest.as_ref().map_or(".".to_owned(), |n| format!("; did you mean `{n}`?")), known.join(", "))]
+    #[error("{origin}: there is no setting `{key}`{}", match nearest {
+        Some(nearest) => format!("; did you mean `{nearest}`? `zoo describe {model}` lists them all"),
+        None => format!(". Settings: {}", known.join(", ")),
+    })]
     UnknownKey {
         /// Where it was given.
         origin: Origin,
+        /// The model that is set up.
+        model: String,
         /// The whole key.
         key: String,
         /// The key that is most like it.
@@ -293,13 +298,16 @@ impl Error {
 }
 
 /// The system's answer, and the way out where there is a usual one.
-fn io_hint(error: &std::io::Error) -> String {
+pub(crate) fn io_hint(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     let hint = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, then use --resume",
         ErrorKind::ReadOnlyFilesystem => "choose a folder that can be written",
         ErrorKind::PermissionDenied => "check the permissions, or choose another folder",
         ErrorKind::NotFound => "check the path",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "a file is in the way: name a folder, or one that is not there yet"
+        }
         _ => return error.to_string(),
     };
     format!("{error}; {hint}")

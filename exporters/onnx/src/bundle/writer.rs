@@ -26,6 +26,12 @@ impl BundleWriter {
     /// Begins a bundle that will be at `dir`: a new folder, an empty one, or an older bundle, which it replaces. Any
     /// other folder is left alone.
     pub fn create(dir: &Path) -> Result<Self> {
+        if dir.is_file() {
+            return Err(Error::bundle(
+                dir,
+                "is a file; name a folder for the bundle",
+            ));
+        }
         replaceable(dir)?;
         let name = dir
             .file_name()

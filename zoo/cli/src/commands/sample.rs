@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use zoo_host::picture;
 use zoo_host::run::Which;
 use zoo_host::sample::{self, SampleOptions};
 
@@ -49,6 +50,7 @@ pub struct Sample {
 
 /// Runs the command.
 pub fn run(args: Sample, globals: &Globals) -> Result {
+    picture::check_destination(&args.out).map_err(zoo_host::Error::from)?;
     let options = SampleOptions {
         count: args.count,
         seed: args.seed,

@@ -63,7 +63,7 @@ impl FromStr for Size {
             .and_then(|(h, w)| Some((side(h)?, side(w)?)));
         let (height, width) = sides.ok_or_else(|| {
             format!(
-                "{text:?} is no size: write HEIGHTxWIDTH in pixels, as in 32x32, each from 1 to {}",
+                "expected HEIGHTxWIDTH in pixels, as in 32x32, each from 1 to {}",
                 super::MAX_SIDE
             )
         })?;

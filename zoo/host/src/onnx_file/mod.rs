@@ -23,7 +23,7 @@ const MAX_BYTES: u64 = 1 << 31;
 #[non_exhaustive]
 pub enum Error {
     /// It cannot be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), crate::error::io_hint(source))]
     Io {
         /// `read`, `write`, ...
         action: &'static str,

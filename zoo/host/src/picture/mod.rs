@@ -76,14 +76,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Errors
 /// [`Error::Write`].
 pub fn save_png(picture: &DynamicImage, path: &Path) -> Result<()> {
-    let failed = |cause: String| Error::Write {
-        file: path.display().to_string(),
-        cause,
-    };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    check_destination(path)?;
+    let failed = |cause| failed(path, cause);
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture
         .write_to(&mut bytes, ImageFormat::Png)
@@ -91,13 +85,47 @@ pub fn save_png(picture: &DynamicImage, path: &Path) -> Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(".picture-")
         .suffix(".tmp")
-        .tempfile_in(folder)
-        .map_err(|e| failed(e.to_string()))?;
+        .tempfile_in(folder_of(path))
+        // Its text would name the temporary file.
+        .map_err(|e| failed(e.kind().to_string()))?;
     std::io::Write::write_all(&mut file, bytes.get_ref()).map_err(|e| failed(e.to_string()))?;
     share(file.as_file()).map_err(|e| failed(e.to_string()))?;
     file.persist(path)
         .map_err(|e| failed(e.error.to_string()))?;
     Ok(())
+}
+
+/// Says whether a picture could be written at `path`, before one is computed.
+///
+/// # Errors
+/// There is no such folder, or `path` is a folder itself.
+pub fn check_destination(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
+    let cause = if path.is_dir() {
+        let inside = path.join("grid.png");
+        format!("it is a folder; name a file, such as {}", inside.display())
+    } else if folder.is_dir() {
+        return Ok(());
+    } else if folder.exists() {
+        format!("{} is a file, no folder", folder.display())
+    } else {
+        format!("there is no folder {}; make it first", folder.display())
+    };
+    Err(failed(path, cause))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn failed(path: &Path, cause: String) -> Error {
+    Error::Write {
+        file: path.display().to_string(),
+        cause,
+    }
 }
 
 /// Temporary files are private; pictures are as readable as other files.

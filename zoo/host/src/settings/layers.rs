@@ -214,15 +214,20 @@ impl<'a> Builder<'a> {
         let Some(schema) = self.find(index, path) else {
             return Err(self.unknown(origin, &key));
         };
-        let value = typed(schema, &raw).map_err(|expected| Error::BadValue {
-            origin: origin.clone(),
-            key: key.clone(),
-            value: match raw {
-                Raw::Json(value) => toml_file::inline(value),
-                Raw::Text(text) => text.to_owned(),
-            },
-            expected,
-        })?;
+        let value = typed(schema, &raw)
+            .and_then(|value| match index {
+                0 => understood(&path[1..], value),
+                _ => Ok(value),
+            })
+            .map_err(|expected| Error::BadValue {
+                origin: origin.clone(),
+                key: key.clone(),
+                value: match raw {
+                    Raw::Json(value) => toml_file::inline(value),
+                    Raw::Text(text) => text.to_owned(),
+                },
+                expected,
+            })?;
         if index == 2 {
             self.touched.push(path[1..].join("."));
         }
@@ -259,6 +264,7 @@ impl<'a> Builder<'a> {
         let nearest = nearest_key(key, &known);
         Error::UnknownKey {
             origin: origin.clone(),
+            model: self.description.name.clone(),
             key: key.to_owned(),
             nearest,
             known,
@@ -285,6 +291,17 @@ impl<'a> Builder<'a> {
             train: next(),
             init_from: self.init_from,
         })
+    }
+}
+
+/// The data setting `value` where [`DataSettings`](crate::data::DataSettings) takes it, else what it expects: a schema
+/// does not know all of its rules.
+fn understood(path: &[String], value: Json) -> Result<Json, String> {
+    let mut alone = Map::new();
+    insert(&mut alone, path, value.clone());
+    match serde_json::from_value::<crate::data::DataSettings>(Json::Object(alone)) {
+        Ok(_) => Ok(value),
+        Err(error) => Err(error.to_string().trim_start_matches("expected ").to_owned()),
     }
 }
 
@@ -370,6 +387,15 @@ fn insert(table: &mut Map<String, Json>, path: &[String], value: Json) {
 
 /// The known key most like `key`; the last part weighs most, so that `lr` finds `train.lr`.
 fn nearest_key(key: &str, known: &[String]) -> Option<String> {
+    // A table that is misspelt hides what stands in it.
+    let (table, rest) = key.split_once('.').unwrap_or((key, ""));
+    let alike = |name: &&&str| strsim::jaro_winkler(table, name) > 0.85;
+    if let Some(meant) = TABLES.iter().find(alike).filter(|name| **name != table) {
+        let meant = format!("{meant}.{rest}");
+        if rest.is_empty() || known.contains(&meant) {
+            return Some(meant.trim_end_matches('.').to_owned());
+        }
+    }
     let bare = |k: &str| match k.split_once('.') {
         Some((table, rest)) if TABLES.contains(&table) => rest.to_owned(),
         _ => k.to_owned(),

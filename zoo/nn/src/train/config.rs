@@ -25,34 +25,46 @@ pub struct TrainConfig {
     /// Steps in all; instead of epochs.
     pub steps: Option<u64>,
     /// Stop after this many seconds.
+    #[schemars(range(min = 0.0))]
     pub max_seconds: Option<f64>,
     /// Images a step.
+    #[schemars(range(min = 1))]
     pub batch: usize,
     /// Adam or AdamW.
     pub optimizer: Optimizer,
     /// Step size.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: f64,
     /// Decay of the first moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta1: f64,
     /// Decay of the second moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta2: f64,
     /// Added to the root of the second moment.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub epsilon: f64,
     /// L2 penalty (adam) or decay (adamw) of the weights.
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
     /// Steps in which the learning rate rises from 0.
     pub warmup_steps: u64,
     /// How it moves after that.
     pub schedule: Schedule,
     /// Largest L2 norm of a phase's gradients; longer ones are scaled down.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_norm: Option<f64>,
     /// Decay of the exponential moving average of the weights, such as 0.999.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub ema: Option<f64>,
     /// Steps between checkpoints; every epoch where left out.
+    #[schemars(range(min = 1))]
     pub checkpoint_every: Option<u64>,
     /// Steps between sample pictures; every epoch where left out.
+    #[schemars(range(min = 1))]
     pub sample_every: Option<u64>,
     /// Steps between measurements on the held-out images; every epoch where left out.
+    #[schemars(range(min = 1))]
     pub evaluate_every: Option<u64>,
 }
 
