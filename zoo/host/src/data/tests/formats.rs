@@ -349,7 +349,7 @@ fn settings_are_strict() {
     );
     for size in ["28", "0x3", "3x-1", "99999x1", "ax2", ""] {
         let error = parse(&format!("size = {size:?}")).unwrap_err().to_string();
-        assert!(error.contains("write HEIGHTxWIDTH in pixels"), "{error}");
+        assert!(error.contains("expected HEIGHTxWIDTH in pixels"), "{error}");
     }
     let schema = serde_json::to_value(schemars::schema_for!(DataSettings)).unwrap();
     assert_eq!(schema["properties"]["binarization"]["enum"][2], "dynamic");
