@@ -520,24 +520,24 @@ impl Drop for Release {
     }
 }
 
+/// Answers call-backs.
+#[cfg(feature = "host")]
+pub(crate) type Back<'a> = dyn FnMut(&Caller<'_>) -> Result<Answer> + Send + 'a;
+
 /// A peer whose calls go to a closure, while `lend` runs.
 #[cfg(feature = "host")]
-pub(crate) fn lent<T>(
-    limits: &Limits,
-    back: &mut (dyn FnMut(&Caller<'_>) -> Result<Answer> + Send),
-    lend: impl FnOnce(&Peer) -> T,
-) -> T {
+pub(crate) fn lent<T>(limits: &Limits, back: &mut Back<'_>, lend: impl FnOnce(&Peer) -> T) -> T {
     /// One caller at a time, whatever threads a library calls from.
-    struct Back<'a> {
+    struct Lent<'a> {
         limits: Limits,
-        call: Mutex<&'a mut (dyn FnMut(&Caller<'_>) -> Result<Answer> + Send)>,
+        call: Mutex<&'a mut Back<'a>>,
     }
 
     unsafe extern "C" fn thunk(state: *mut c_void, call: *const Call, reply: *mut Reply) {
-        // SAFETY: `reply` is the library's to vouch for; `state` is the `Back` below, which lives as long as the peer is lent.
+        // SAFETY: `reply` is the library's to vouch for; `state` is the `Lent` below, which lives as long as the peer is lent.
         unsafe {
             answer(reply, || {
-                let back = &*state.cast::<Back<'_>>().cast_const();
+                let back = &*state.cast::<Lent<'_>>().cast_const();
                 let call = read_call(call, &back.limits)?;
                 let mut function = back
                     .call
@@ -548,7 +548,7 @@ pub(crate) fn lent<T>(
         }
     }
 
-    let state = Back {
+    let state = Lent {
         limits: *limits,
         call: Mutex::new(back),
     };

@@ -16,9 +16,9 @@ use std::ffi::c_void;
 
 use crate::DType;
 
-#[cfg(feature = "host")]
-pub(crate) use call::lent;
 pub use call::{Answer, Limits, TensorRef};
+#[cfg(feature = "host")]
+pub(crate) use call::{Back, lent, read_error};
 pub(crate) use call::{Caller, answer, describe_panic, invoke, last_panic, read_call};
 pub use meta::{MAGIC, META_LEN, Meta};
 

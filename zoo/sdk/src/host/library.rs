@@ -4,12 +4,14 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    Back, Channel, Inspected, LoadError, Loaded, Problem, inspect,
+    Channel, Inspected, LoadError, Loaded, Problem, inspect,
     remote::{self, RemotePlugin},
 };
 use crate::{
     Plugin, Result,
-    abi::{Answer, Caller, ENTRY_SYMBOL, Entry, Limits, MAJOR, MINOR, Peer, invoke, lent, op},
+    abi::{
+        Answer, Back, Caller, ENTRY_SYMBOL, Entry, Limits, MAJOR, MINOR, Peer, invoke, lent, op,
+    },
 };
 
 /// Loads a library into this process, for ever, and asks it what it is. This runs its code: see the trust policy in README.md.

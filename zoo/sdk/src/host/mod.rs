@@ -5,6 +5,8 @@
 //! person named, and loading it is running it.
 
 mod inspect;
+#[cfg(unix)]
+mod isolate;
 mod library;
 mod remote;
 #[cfg(test)]
@@ -15,11 +17,13 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use inspect::{Inspected, Metadata, inspect, sha256};
+#[cfg(unix)]
+pub use isolate::{Isolation, isolate, serve};
 pub use library::load;
 
 use crate::{
     Plugin, Result,
-    abi::{Answer, Caller},
+    abi::{Answer, Back, Caller},
 };
 
 /// Answers calls: a library in this process, or a process with one.
@@ -30,9 +34,6 @@ pub(crate) trait Channel: Send + Sync {
     /// What error messages call it.
     fn label(&self) -> &str;
 }
-
-/// Answers call-backs.
-pub(crate) type Back<'a> = dyn FnMut(&Caller<'_>) -> Result<Answer> + Send + 'a;
 
 /// A library whose plugins are ready.
 pub struct Loaded {

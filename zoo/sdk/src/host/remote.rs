@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Back, Channel};
+use super::Channel;
 use crate::{
     Array, Context, DType, Dataset, Description, Error, EvaluateRequest, Event, Graph, GraphInfo,
     Metrics, OpenRequest, Plugin, Result, Session, Split, Tensors, TrainReport, TrainRequest,
-    abi::{Answer, Caller, TensorRef, op},
+    abi::{Answer, Back, Caller, TensorRef, op},
     number::Number,
     wire::{
         CheckpointHead, EvaluateCall, GraphCall, ImagesCall, Incoming, OpenCall, Opened, Outgoing,

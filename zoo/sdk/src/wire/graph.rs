@@ -277,7 +277,8 @@ mod tests {
 
     #[test]
     fn broken_graphs_are_refused() {
-        let damages: [(&str, fn(&mut Answer)); 7] = [
+        type Damage = fn(&mut Answer);
+        let damages: [(&str, Damage); 7] = [
             ("missing, or used twice", |a| drop(a.tensors.pop())),
             ("named", |a| a.tensors[1].0 = "7".into()),
             ("belongs nowhere", |a| {
