@@ -231,6 +231,26 @@ fn gradients_match_finite_differences() {
             )?;
             fixed(&[2, 2, 4, 5], w, "x").masked_conv2d(w, &mask.detach(), None, [0, 1])
         }),
+        ("row_lstm", &[2, 8, 3, 4], |x| {
+            x.row_lstm(&fixed(&[8, 2, 3], x, "w"), &fixed(&[8], x, "b"))
+        }),
+        ("row_lstm weight", &[8, 2, 3], |w| {
+            fixed(&[2, 8, 3, 4], w, "x").row_lstm(w, &fixed(&[8], w, "b"))
+        }),
+        ("row_lstm bias", &[8], |b| {
+            fixed(&[2, 8, 3, 4], b, "x").row_lstm(&fixed(&[8, 2, 3], b, "w"), b)
+        }),
+        ("lstm_cell", &[2, 8, 3], |x| {
+            let (state, cell) = x.lstm_cell(Some(&fixed(&[2, 2, 3], x, "c")))?;
+            concat(&[&state, &cell], 1)
+        }),
+        ("lstm_cell without a cell before", &[2, 8, 3], |x| {
+            let (state, cell) = x.lstm_cell(None)?;
+            state.mul(&cell)
+        }),
+        ("lstm_cell of the cell", &[2, 2, 3], |c| {
+            fixed(&[2, 8, 3], c, "x").lstm_cell(Some(c))?.0.mul(c)
+        }),
         ("gated_tanh", &[2, 4, 3], |x| x.gated_tanh()),
         ("max_pool2d", &[1, 2, 4, 4], |x| x.max_pool2d(2)),
         ("avg_pool2d", &[1, 2, 4, 4], |x| x.avg_pool2d(2)),
@@ -342,4 +362,48 @@ fn a_value_can_be_differentiated_twice() {
         value,
         y.tensor().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     );
+}
+
+#[test]
+fn fused_operations_are_their_parts() {
+    let x = Value::from(input(&[2, 8, 5, 6], DType::F32));
+    let wide = Value::from(x.tensor().to_dtype(DType::F64).unwrap());
+    let cases: &[(&str, Function)] = &[
+        ("row_lstm", |x| {
+            x.row_lstm(&fixed(&[8, 2, 3], x, "w"), &fixed(&[8], x, "b"))
+        }),
+        ("gated_tanh", |x| x.gated_tanh()),
+        ("lstm_cell", |x| {
+            let (state, cell) = x.lstm_cell(None)?;
+            state.add(&x.lstm_cell(Some(&cell))?.1)
+        }),
+        ("masked conv2d", |x| {
+            let weight = fixed(&[3, 8, 3, 3], x, "w");
+            x.masked_conv2d(&weight, &rows_above(x)?, Some(&fixed(&[3], x, "b")), [1, 1])
+        }),
+        ("padded conv2d", |x| {
+            x.padded_conv2d(&fixed(&[3, 8, 1, 5], x, "w"), None, [0, 2])
+        }),
+        ("cross_entropy", |x| {
+            let label = Value::from(Tensor::new(&[7u32, 0], &Device::Cpu)?);
+            loss::cross_entropy(&x.mean(&[2, 3], false)?, &label)
+        }),
+        ("bernoulli_nll", |x| {
+            loss::bernoulli_nll(x, &x.sigmoid()?.detach())
+        }),
+    ];
+    for (name, f) in cases {
+        // f64 goes by candle's operations, f32 by our kernels.
+        let found = f(&x).unwrap().tensor().to_dtype(DType::F64).unwrap();
+        let parts = f(&wide).unwrap();
+        let error = (found - parts.tensor()).unwrap().abs().unwrap();
+        let error = error
+            .flatten_all()
+            .unwrap()
+            .max(0)
+            .unwrap()
+            .to_scalar::<f64>()
+            .unwrap();
+        assert!(error < 1e-4, "{name}: {error}");
+    }
 }

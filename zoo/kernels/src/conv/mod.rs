@@ -9,7 +9,7 @@ mod plane;
 mod shape;
 #[cfg(test)]
 mod tests;
-mod tile;
+pub(crate) mod tile;
 mod weight;
 
 pub use shape::{Conv2dShape, ConvTranspose2dShape, Taps};

@@ -63,6 +63,23 @@ impl Value {
         }
     }
 
+    /// [`Value::conv2d`] of stride 1 with `padding` zeros above and below, and left and right.
+    #[track_caller]
+    pub fn padded_conv2d(
+        &self,
+        weight: &Self,
+        bias: Option<&Self>,
+        padding: [usize; 2],
+    ) -> Result<Self> {
+        let windows = Windows {
+            stride: [1; 2],
+            padding,
+            output_padding: 0,
+            groups: 1,
+        };
+        self.conv(weight, bias, windows)
+    }
+
     #[track_caller]
     fn conv(&self, weight: &Self, bias: Option<&Self>, windows: Windows) -> Result<Self> {
         self.image_dims("Conv")?;

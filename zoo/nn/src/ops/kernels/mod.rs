@@ -7,6 +7,7 @@ mod arithmetic;
 mod layout;
 mod pointwise;
 mod product;
+mod recurrent;
 mod reduction;
 mod statistics;
 
@@ -14,6 +15,7 @@ pub use arithmetic::{arithmetic, broadcast_back};
 pub use layout::{concat, expand, permute, reshape, slice};
 pub use pointwise::{activation, bce_rows, gated_tanh};
 pub use product::{Windows, conv_transpose2d, conv2d, linear, masked_conv2d, matmul};
+pub use recurrent::{lstm_cell, row_lstm};
 pub use reduction::{cross_entropy, log_softmax, softmax, sum};
 pub use statistics::{batch_norm, batch_norm_train};
 
