@@ -2,7 +2,7 @@
 
 use crate::error::{KernelError, expect_len};
 use crate::math::{exp, ln, select};
-use crate::reduce::{PIECE, sum_block};
+use crate::reduce::{BLOCK, PIECE, sum_block};
 use crate::simd::{Simd, simd_fn};
 use rayon::prelude::*;
 
@@ -152,7 +152,7 @@ fn largest(x: &[f32]) -> f32 {
 /// Σ e^(x - largest)
 #[inline(always)]
 fn total(x: &[f32], largest: f32) -> f64 {
-    let (mut total, mut terms) = (0.0, [0f32; crate::reduce::BLOCK]);
+    let (mut total, mut terms) = (0.0, [0f32; BLOCK]);
     for x in x.chunks(terms.len()) {
         let terms = &mut terms[..x.len()];
         for (to, &x) in terms.iter_mut().zip(x) {
@@ -192,7 +192,10 @@ simd_fn! {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = exp(x - largest);
         }
-        let total: f64 = y.chunks(crate::reduce::BLOCK).map(sum_block).sum();
+        let mut total = 0.0;
+        for block in y.chunks(BLOCK) {
+            total += sum_block(block);
+        }
         let scale = (1.0 / total) as f32;
         for y in y.iter_mut() {
             *y *= scale;
@@ -203,7 +206,10 @@ simd_fn! {
 simd_fn! {
     fn row_back(y: &[f32], log: bool, grad: &mut [f32]) {
         if log {
-            let total: f64 = grad.chunks(crate::reduce::BLOCK).map(sum_block).sum();
+            let mut total = 0.0;
+            for block in grad.chunks(BLOCK) {
+                total += sum_block(block);
+            }
             let total = total as f32;
             for (grad, &y) in grad.iter_mut().zip(y) {
                 *grad -= total * exp(y);

@@ -254,13 +254,39 @@ simd_fn! {
         for row in 0..rows {
             let (from, to) = (&from[row * from_row..][..cols], &mut to[row * to_row..]);
             if to_col == 1 {
-                for (to, from) in to[..cols].iter_mut().zip(from) {
-                    *to = from + bias;
-                }
+                add_row(from, bias, &mut to[..cols]);
             } else {
                 for (to, from) in to.iter_mut().step_by(to_col).zip(from) {
                     *to = from + bias;
                 }
+            }
+        }
+    }
+}
+
+/// `to = from + bias` for a short row, in a few vectors that may overlap.
+#[inline(always)]
+fn add_row(from: &[f32], bias: f32, to: &mut [f32]) {
+    #[inline(always)]
+    fn part<const N: usize>(from: &[f32], bias: f32, to: &mut [f32], at: usize) {
+        let (from, to) = (&from[at..at + N], &mut to[at..at + N]);
+        for i in 0..N {
+            to[i] = from[i] + bias;
+        }
+    }
+    let n = to.len();
+    match n {
+        8..16 => {
+            part::<8>(from, bias, to, 0);
+            part::<8>(from, bias, to, n - 8);
+        }
+        16..=32 => {
+            part::<16>(from, bias, to, 0);
+            part::<16>(from, bias, to, n - 16);
+        }
+        _ => {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = from + bias;
             }
         }
     }

@@ -141,10 +141,14 @@ simd_fn! {
         for row in 0..rows {
             let (from, to) = (&from[row * from_row..], &mut to[row * to_row..][..cols]);
             match step {
-                1 => to.copy_from_slice(&from[..cols]),
+                1 => copy_row(&from[..cols], to),
                 2 => {
-                    for (to, from) in to.iter_mut().zip(from.chunks(2)) {
-                        *to = from[0];
+                    let (pairs, last) = (from.chunks_exact(2), cols - cols.min(from.len() / 2));
+                    for (to, pair) in to.iter_mut().zip(pairs) {
+                        *to = pair[0];
+                    }
+                    if last > 0 {
+                        to[cols - 1] = from[2 * (cols - 1)];
                     }
                 }
                 _ => {
@@ -154,5 +158,37 @@ simd_fn! {
                 }
             }
         }
+    }
+}
+
+/// Copies a row of the same length. Rows of images are short: a call for each costs more than its values, so they are copied in a few
+/// vectors that may overlap.
+#[inline(always)]
+fn copy_row(from: &[f32], to: &mut [f32]) {
+    #[inline(always)]
+    fn part<const N: usize>(from: &[f32], to: &mut [f32], at: usize) {
+        to[at..at + N].copy_from_slice(&from[at..at + N]);
+    }
+    let n = to.len();
+    match n {
+        4..8 => {
+            part::<4>(from, to, 0);
+            part::<4>(from, to, n - 4);
+        }
+        8..16 => {
+            part::<8>(from, to, 0);
+            part::<8>(from, to, n - 8);
+        }
+        16..=32 => {
+            part::<16>(from, to, 0);
+            part::<16>(from, to, n - 16);
+        }
+        33..=64 => {
+            part::<16>(from, to, 0);
+            part::<16>(from, to, 16);
+            part::<16>(from, to, n - 32);
+            part::<16>(from, to, n - 16);
+        }
+        _ => to.copy_from_slice(from),
     }
 }
