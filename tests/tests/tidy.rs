@@ -70,6 +70,7 @@ fn allowed(name: &str, plugins: &BTreeSet<String>) -> BTreeSet<String> {
                 "zoo-onnx",
                 "zoo-runtimes",
                 "zoo-host",
+                "zoo-conformance", // for `zoo plugin check`
                 "zoo-nn", // only to switch on its devices
             ]) | plugins
         }

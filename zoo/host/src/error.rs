@@ -42,6 +42,18 @@ pub enum Error {
     #[error("two plugins offer a model named {0:?}; load only one of them")]
     DuplicateModel(String),
 
+    /// A library with plugins cannot be used.
+    #[error(transparent)]
+    Library(#[from] zoo_sdk::host::LoadError),
+    /// A model of an added plugin that cannot be loaded.
+    #[error("the model {model:?} is in an added plugin that cannot be used: {why}")]
+    BrokenPlugin {
+        /// The model.
+        model: String,
+        /// What is wrong with its library.
+        why: String,
+    },
+
     /// A settings file that is no TOML.
     #[error("{}: {message}", path.display())]
     Toml {

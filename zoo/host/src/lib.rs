@@ -10,6 +10,7 @@ mod error;
 pub mod export;
 pub mod onnx_file;
 pub mod picture;
+pub mod plugins;
 mod registry;
 pub mod run;
 pub mod sample;

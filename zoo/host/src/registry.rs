@@ -8,6 +8,8 @@ use crate::{Error, Result};
 pub struct Registry {
     // Descriptions are asked for once: schemas are costly to build, and the answer never changes.
     entries: Vec<(Description, Box<dyn Plugin>)>,
+    /// Models that would be there if their library could be loaded, and why it cannot.
+    broken: Vec<(String, String)>,
 }
 
 impl Registry {
@@ -21,7 +23,30 @@ impl Registry {
         if let Some(pair) = entries.windows(2).find(|w| w[0].0.name == w[1].0.name) {
             return Err(Error::DuplicateModel(pair[0].0.name.clone()));
         }
-        Ok(Self { entries })
+        Ok(Self {
+            entries,
+            broken: Vec::new(),
+        })
+    }
+
+    /// Adds plugins whose models are not there yet; one that is there already stays.
+    pub fn extend(&mut self, plugins: Vec<Box<dyn Plugin>>) {
+        for plugin in plugins {
+            let description = plugin.describe();
+            match self
+                .entries
+                .binary_search_by(|(d, _)| d.name.cmp(&description.name))
+            {
+                Ok(_) => tracing::debug!("another plugin has the model {} too", description.name),
+                Err(index) => self.entries.insert(index, (description, plugin)),
+            }
+        }
+    }
+
+    /// Remembers models whose library cannot be loaded, for whoever asks for them.
+    pub fn note_broken(&mut self, models: &[String], why: &str) {
+        let broken = models.iter().map(|model| (model.clone(), why.to_owned()));
+        self.broken.extend(broken);
     }
 
     /// The plugin of the model called `name`.
@@ -43,13 +68,19 @@ impl Registry {
     }
 
     fn entry(&self, name: &str) -> Result<&(Description, Box<dyn Plugin>)> {
-        self.entries
-            .iter()
-            .find(|(d, _)| d.name == name)
-            .ok_or_else(|| Error::UnknownModel {
+        if let Some(entry) = self.entries.iter().find(|(d, _)| d.name == name) {
+            return Ok(entry);
+        }
+        Err(match self.broken.iter().find(|(model, _)| model == name) {
+            Some((model, why)) => Error::BrokenPlugin {
+                model: model.clone(),
+                why: why.clone(),
+            },
+            None => Error::UnknownModel {
                 name: name.to_owned(),
                 models: nearest_first(name, self.descriptions().map(|d| d.name.as_str())),
-            })
+            },
+        })
     }
 }
 
@@ -89,6 +120,13 @@ mod tests {
             registry.get("pixlcnn").err().unwrap().to_string(),
             r#"there is no model "pixlcnn"; did you mean pixelcnn? (models: pixelcnn, gan, vae)"#
         );
+        let mut more = registry;
+        more.extend(vec![named("vae"), named("made")]);
+        more.note_broken(&["nice".into()], "its file is gone");
+        let names: Vec<_> = more.descriptions().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["gan", "made", "pixelcnn", "vae"]);
+        let error = more.get("nice").err().unwrap().to_string();
+        assert!(error.contains("its file is gone"), "{error}");
         let twice = Registry::new(vec![named("vae"), named("vae")]);
         assert!(matches!(twice, Err(Error::DuplicateModel(name)) if name == "vae"));
     }

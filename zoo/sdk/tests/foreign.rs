@@ -339,7 +339,7 @@ fn a_process_may_do_anything() {
         ("memory", "256 MiB of memory"),
         ("garbage", "garbage"),
         ("flood", "larger than allowed"),
-        ("close", "its pipe"),
+        ("close", "the plugin's process"),
     ] {
         let path = Hostile::plain(mode).build(folder.path());
         let loaded = isolate(&path, None, &isolation()).unwrap();

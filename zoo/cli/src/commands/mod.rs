@@ -7,7 +7,6 @@ use zoo_host::Registry;
 use zoo_runtimes::Search;
 
 use crate::args::Cli;
-use crate::builtins;
 use crate::failure::Result;
 
 mod bench;
@@ -22,9 +21,12 @@ mod eval;
 mod export;
 mod inspect;
 mod models;
+mod plugin;
+mod plugin_new;
 mod run;
 mod runtime;
 mod sample;
+mod serve_plugin;
 mod train;
 mod verify;
 
@@ -45,7 +47,9 @@ pub enum Command {
     Inspect(inspect::Inspect),
     Data(data::Data),
     Doctor(doctor::Doctor),
+    Plugin(plugin::Plugin),
     Runtime(runtime::Runtime),
+    ServePlugin(serve_plugin::ServePlugin),
     Completions(completions::Completions),
 }
 
@@ -60,6 +64,17 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub ort: Option<PathBuf>,
+    /// A shared library with further models, for this command alone; repeat for more
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        help_heading = "Global options"
+    )]
+    pub plugin: Vec<PathBuf>,
+    /// Run models from shared libraries in processes of their own
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub isolate: bool,
     /// Say nothing but errors and results
     #[arg(
         short,
@@ -77,7 +92,7 @@ pub struct Globals {
 impl Globals {
     /// The models there are.
     pub fn registry(&self) -> Result<Registry> {
-        Ok(builtins::registry()?)
+        plugin::registry(&self.plugin, self.isolate)
     }
 
     /// Where to look for runtimes.
@@ -121,7 +136,9 @@ pub fn run(cli: Cli) -> Result {
         Command::Inspect(args) => inspect::run(args),
         Command::Data(args) => data::run(args),
         Command::Doctor(args) => doctor::run(args, globals),
+        Command::Plugin(args) => plugin::run(args, globals),
         Command::Runtime(args) => runtime::run(args),
+        Command::ServePlugin(args) => serve_plugin::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

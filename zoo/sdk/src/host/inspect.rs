@@ -65,7 +65,7 @@ pub fn inspect(path: &Path, pinned: Option<&str>) -> Result<Inspected, LoadError
     if size > LARGEST {
         return Err(Problem::TooLarge(size).at(path));
     }
-    check_writers(path, &file)?;
+    check_writers(path)?;
     let mut bytes = Vec::new();
     file.by_ref()
         .take(LARGEST)
@@ -108,15 +108,17 @@ fn open(path: &Path) -> Result<File, LoadError> {
     File::open(path).map_err(read)
 }
 
-/// Neither the file nor its folder may be writable by others than its owner.
+/// Refuses a file that others than its owner may write, or whose folder they may.
+///
+/// # Errors
+/// [`Problem::Writable`] with the way out, or what kept from looking.
 #[cfg(unix)]
-fn check_writers(path: &Path, file: &File) -> Result<(), LoadError> {
+pub fn check_writers(path: &Path) -> Result<(), LoadError> {
     use std::os::unix::fs::MetadataExt;
     const OTHERS: u32 = 0o022;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let modes = [(path, file.metadata()), (folder, folder.metadata())];
-    for (what, metadata) in modes {
-        let metadata = metadata.map_err(|e| Problem::Read(e).at(path))?;
+    for what in [path, folder] {
+        let metadata = what.metadata().map_err(|e| Problem::Read(e).at(path))?;
         if metadata.mode() & OTHERS != 0 {
             return Err(Problem::Writable {
                 what: what.to_owned(),
@@ -128,8 +130,11 @@ fn check_writers(path: &Path, file: &File) -> Result<(), LoadError> {
 }
 
 /// Access lists are not looked at: a user's own folders are private by default there.
+///
+/// # Errors
+/// None here.
 #[cfg(not(unix))]
-fn check_writers(_: &Path, _: &File) -> Result<(), LoadError> {
+pub fn check_writers(_: &Path) -> Result<(), LoadError> {
     Ok(())
 }
 

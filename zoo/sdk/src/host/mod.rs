@@ -8,18 +8,25 @@ mod inspect;
 #[cfg(unix)]
 mod isolate;
 mod library;
+#[cfg(not(unix))]
+mod no_isolate;
 mod remote;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-pub use inspect::{Inspected, Metadata, inspect, sha256};
+pub use inspect::{Inspected, Metadata, check_writers, inspect, sha256};
 #[cfg(unix)]
-pub use isolate::{Isolation, isolate, serve};
+pub use isolate::{isolate, serve};
 pub use library::load;
+#[cfg(not(unix))]
+pub use no_isolate::{isolate, serve};
 
 use crate::{
     Plugin, Result,
@@ -33,6 +40,19 @@ pub(crate) trait Channel: Send + Sync {
 
     /// What error messages call it.
     fn label(&self) -> &str;
+}
+
+/// How to start processes for libraries.
+#[derive(Clone, Debug)]
+pub struct Isolation {
+    /// A program that calls [`serve`] with the two arguments that follow these.
+    pub program: PathBuf,
+    /// Its first arguments.
+    pub arguments: Vec<String>,
+    /// Bytes of memory that a process may have.
+    pub memory: Option<u64>,
+    /// A process that computes and says nothing for so long is taken for hung, and ended.
+    pub silence: Duration,
 }
 
 /// A library whose plugins are ready.

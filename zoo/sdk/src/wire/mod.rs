@@ -1,6 +1,7 @@
 //! The messages of the traits as JSON and named tensors.
 //!
 //! A tensor's name is its place in the message: `images`, or `weights/<parameter path>` for a group.
+#![cfg_attr(not(feature = "host"), allow(dead_code, unused_imports))] // Half of it is the host's.
 
 mod graph;
 

@@ -8,5 +8,5 @@ mod process;
 mod serve;
 mod shared;
 
-pub use process::{Isolation, isolate};
+pub use process::isolate;
 pub use serve::serve;

@@ -7,7 +7,7 @@ use std::{
         fd::BorrowedFd,
         unix::process::{CommandExt, ExitStatusExt},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, TryLockError,
@@ -28,24 +28,11 @@ use crate::{
     Error, Plugin, Result,
     abi::{Answer, Back, Caller, Limits, op, read_error, status},
     host::{
-        Channel, Inspected, LoadError, Loaded, Problem, inspect,
+        Channel, Inspected, Isolation, LoadError, Loaded, Problem, inspect,
         remote::{self, RemotePlugin},
     },
     wire::write,
 };
-
-/// How to start processes for libraries.
-#[derive(Clone, Debug)]
-pub struct Isolation {
-    /// A program that calls [`serve`](super::serve) with the two arguments that follow these.
-    pub program: PathBuf,
-    /// Its first arguments.
-    pub arguments: Vec<String>,
-    /// Bytes of memory that a process may have.
-    pub memory: Option<u64>,
-    /// A process that computes and says nothing for so long is taken for hung, and ended.
-    pub silence: Duration,
-}
 
 /// Loads a library into processes of its own: one for each training and each session.
 ///
