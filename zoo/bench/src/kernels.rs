@@ -8,7 +8,10 @@ use zoo_kernels::{
     Activation, AdamStep, Conv2dShape, ConvTranspose2dShape, KernelError, MatmulShape, NormShape,
 };
 
-use crate::{Error, Result, statistics::fastest};
+use crate::{
+    Error, Result,
+    statistics::{Clock, fastest},
+};
 
 /// Seconds for each figure.
 const SECONDS: f64 = 0.25;
@@ -103,13 +106,14 @@ pub fn table(threads: usize) -> Result<Report> {
         .num_threads(threads)
         .build()
         .map_err(|e| Error::input(format!("cannot start {threads} threads: {e}")))?;
+    let clock = Clock::of(threads);
     pool.install(|| {
-        let mut results = vec![matmul(1024, 1024, 1024)?];
+        let mut results = vec![matmul(clock, 1024, 1024, 1024)?];
         for (name, shape) in convolutions() {
-            results.push(conv2d(name, &shape)?);
+            results.push(conv2d(clock, name, &shape)?);
         }
         for (name, shape) in transposed() {
-            results.push(conv_transpose2d(name, &shape)?);
+            results.push(conv_transpose2d(clock, name, &shape)?);
         }
         for (m, n, k) in [
             (64, 400, 784),
@@ -117,9 +121,9 @@ pub fn table(threads: usize) -> Result<Report> {
             (64, 256, 3136),
             (64, 1, 6272),
         ] {
-            results.push(matmul(m, n, k)?);
+            results.push(matmul(clock, m, n, k)?);
         }
-        results.extend(passes()?);
+        results.extend(passes(clock)?);
         for row in &mut results {
             row.threads = threads;
         }
@@ -218,6 +222,7 @@ fn named<'a, E: std::fmt::Display>(kernel: &'a str) -> impl Fn(E) -> Error + 'a 
 
 /// Times candle's `f` of two operands, and its backward pass.
 fn candle(
+    clock: Clock,
     name: &str,
     [x, w]: [&[usize]; 2],
     f: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
@@ -226,29 +231,31 @@ fn candle(
     let tensor =
         |dims: &[usize]| Tensor::from_vec(numbers(dims.iter().product()), dims, &Device::Cpu);
     let (x, w) = (tensor(x).map_err(&problem)?, tensor(w).map_err(&problem)?);
-    let forward = fastest(SECONDS, || f(&x, &w).map(drop)).map_err(&problem)?;
+    let forward = fastest(clock, SECONDS, || f(&x, &w).map(drop)).map_err(&problem)?;
     let (x, w) = (
         Var::from_tensor(&x).map_err(&problem)?,
         Var::from_tensor(&w).map_err(&problem)?,
     );
     let y = f(&x, &w).map_err(&problem)?;
-    let backward = fastest(SECONDS, || y.backward().map(drop)).map_err(&problem)?;
+    let backward = fastest(clock, SECONDS, || y.backward().map(drop)).map_err(&problem)?;
     Ok(Times {
         forward,
         backward: Some(backward),
     })
 }
 
-fn conv2d(name: &str, shape: &Conv2dShape) -> Result<Row> {
+fn conv2d(clock: Clock, name: &str, shape: &Conv2dShape) -> Result<Row> {
     let problem = named::<KernelError>(name);
     let [oh, ow] = shape.output().map_err(&problem)?;
     let x = numbers(shape.input_len().map_err(&problem)?);
     let w = numbers(shape.weight_len().map_err(&problem)?);
     let mut y = vec![0.0; shape.output_len().map_err(&problem)?];
-    let forward = fastest(SECONDS, || zoo_kernels::conv2d(&x, &w, None, shape, &mut y));
+    let forward = fastest(clock, SECONDS, || {
+        zoo_kernels::conv2d(&x, &w, None, shape, &mut y)
+    });
     let grad = y.clone();
     let (mut gx, mut gw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-    let backward = fastest(SECONDS, || {
+    let backward = fastest(clock, SECONDS, || {
         zoo_kernels::conv2d_input_grad(&w, &grad, shape, &mut gx)?;
         zoo_kernels::conv2d_weight_grad(&x, &grad, shape, &mut gw)
     });
@@ -271,12 +278,12 @@ fn conv2d(name: &str, shape: &Conv2dShape) -> Result<Row> {
         &[batch, in_channels, height, width],
         &[out_channels, in_channels, kh, kw],
     ];
-    let candle = candle(name, dims, |x, w| x.conv2d(w, padding, stride, 1, 1))?;
+    let candle = candle(clock, name, dims, |x, w| x.conv2d(w, padding, stride, 1, 1))?;
     let work = 2.0 * (batch * oh * ow * out_channels * in_channels * kh * kw) as f64;
     Ok(row(name, work, "GFLOP/s", &ours, &candle))
 }
 
-fn conv_transpose2d(name: &str, shape: &ConvTranspose2dShape) -> Result<Row> {
+fn conv_transpose2d(clock: Clock, name: &str, shape: &ConvTranspose2dShape) -> Result<Row> {
     let problem = named::<KernelError>(name);
     let &ConvTranspose2dShape {
         batch,
@@ -293,12 +300,12 @@ fn conv_transpose2d(name: &str, shape: &ConvTranspose2dShape) -> Result<Row> {
     let x = numbers(batch * in_channels * height * width);
     let w = numbers(in_channels * out_channels * kh * kw);
     let mut y = vec![0.0; batch * out_channels * oh * ow];
-    let forward = fastest(SECONDS, || {
+    let forward = fastest(clock, SECONDS, || {
         zoo_kernels::conv_transpose2d(&x, &w, None, shape, &mut y)
     });
     let grad = y.clone();
     let (mut gx, mut gw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-    let backward = fastest(SECONDS, || {
+    let backward = fastest(clock, SECONDS, || {
         zoo_kernels::conv_transpose2d_input_grad(&w, &grad, shape, &mut gx)?;
         zoo_kernels::conv_transpose2d_weight_grad(&x, &grad, shape, &mut gw)
     });
@@ -310,7 +317,7 @@ fn conv_transpose2d(name: &str, shape: &ConvTranspose2dShape) -> Result<Row> {
         &[batch, in_channels, height, width],
         &[in_channels, out_channels, kh, kw],
     ];
-    let candle = candle(name, dims, |x, w| {
+    let candle = candle(clock, name, dims, |x, w| {
         x.conv_transpose2d(w, padding, 0, stride, 1)
     })?;
     let work = 2.0 * (x.len() * out_channels * kh * kw) as f64;
@@ -318,7 +325,7 @@ fn conv_transpose2d(name: &str, shape: &ConvTranspose2dShape) -> Result<Row> {
 }
 
 /// `x [m,k] w [n,k]^T`, as a linear layer computes.
-fn matmul(m: usize, n: usize, k: usize) -> Result<Row> {
+fn matmul(clock: Clock, m: usize, n: usize, k: usize) -> Result<Row> {
     let name = format!("linear {m}x{k} -> {n}");
     let problem = named::<KernelError>(&name);
     let shape = |m, n, k, a_transposed, b_transposed| MatmulShape {
@@ -331,12 +338,12 @@ fn matmul(m: usize, n: usize, k: usize) -> Result<Row> {
     };
     let (x, w, mut y) = (numbers(m * k), numbers(n * k), vec![0.0; m * n]);
     let product = shape(m, n, k, false, true);
-    let forward = fastest(SECONDS, || {
+    let forward = fastest(clock, SECONDS, || {
         zoo_kernels::matmul(&x, &w, &product, false, &mut y)
     });
     let (mut gx, mut gw) = (vec![0.0; m * k], vec![0.0; n * k]);
     let (dx, dw) = (shape(m, k, n, false, false), shape(n, k, m, true, false));
-    let backward = fastest(SECONDS, || {
+    let backward = fastest(clock, SECONDS, || {
         zoo_kernels::matmul(&y, &w, &dx, false, &mut gx)?;
         zoo_kernels::matmul(&y, &x, &dw, false, &mut gw)
     });
@@ -345,13 +352,13 @@ fn matmul(m: usize, n: usize, k: usize) -> Result<Row> {
         backward: Some(backward.map_err(&problem)?),
     };
     let dims: [&[usize]; 2] = [&[m, k], &[n, k]];
-    let candle = candle(&name, dims, |x, w| x.matmul(&w.t()?))?;
+    let candle = candle(clock, &name, dims, |x, w| x.matmul(&w.t()?))?;
     let work = 2.0 * (m * n * k) as f64;
     Ok(row(&name, work, "GFLOP/s", &ours, &candle))
 }
 
 /// What runs between the products, on 64 x 32 x 28 x 28 values: forward only, in values a nanosecond.
-fn passes() -> Result<Vec<Row>> {
+fn passes(clock: Clock) -> Result<Vec<Row>> {
     let (batch, channels, plane) = (64, 32, 784);
     let count = batch * channels * plane;
     let values = numbers(count);
@@ -360,7 +367,7 @@ fn passes() -> Result<Vec<Row>> {
     let by_candle = |name: &str, f: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>| {
         let problem = named::<candle_core::Error>(name);
         let x = Tensor::from_slice(&values, (batch, channels, plane), &device).map_err(&problem)?;
-        fastest(SECONDS, || f(&x).map(drop)).map_err(&problem)
+        fastest(clock, SECONDS, || f(&x).map(drop)).map_err(&problem)
     };
     let mut rows = Vec::new();
     let mut push = |name: &str, ours: f64, candle: f64| {
@@ -387,13 +394,15 @@ fn passes() -> Result<Vec<Row>> {
         ("elu", Activation::Elu(1.0), &|x| x.elu(1.0)),
     ];
     for (name, f, theirs) in activations {
-        let ours = fastest(SECONDS, || zoo_kernels::activation(f, &values, &mut y));
+        let ours = fastest(clock, SECONDS, || {
+            zoo_kernels::activation(f, &values, &mut y)
+        });
         push(name, ours.map_err(named(name))?, by_candle(name, theirs)?);
     }
 
     let name = "gate tanh(a) sigmoid(b)";
     let half = channels / 2 * plane;
-    let ours = fastest(SECONDS, || {
+    let ours = fastest(clock, SECONDS, || {
         zoo_kernels::gated_tanh(&values, half, &mut y[..count / 2])
     });
     let theirs = by_candle(name, &|x| {
@@ -411,7 +420,7 @@ fn passes() -> Result<Vec<Row>> {
         .map(|x| f32::from(u8::from(*x > 0.0)))
         .collect();
     let mut sums = vec![0.0; batch];
-    let ours = fastest(SECONDS, || {
+    let ours = fastest(clock, SECONDS, || {
         zoo_kernels::bce_with_logits(&values, &targets, &mut sums)
     });
     let problem = named::<candle_core::Error>(name);
@@ -430,7 +439,7 @@ fn passes() -> Result<Vec<Row>> {
     };
     let (mut mean, mut variance) = (vec![0.0; channels], vec![0.0; channels]);
     let (scale, shift) = (vec![1.0; channels], vec![0.0; channels]);
-    let ours = fastest(SECONDS, || {
+    let ours = fastest(clock, SECONDS, || {
         zoo_kernels::batch_statistics(&values, &shape, &mut mean, &mut variance)?;
         let (statistics, affine) = ((&mean[..], &variance[..]), (&scale[..], &shift[..]));
         zoo_kernels::batch_norm(&values, &shape, statistics, 1e-5, affine, &mut y)
@@ -454,7 +463,7 @@ fn passes() -> Result<Vec<Row>> {
         scale: 1.0,
     };
     let (mut m, mut v) = (vec![0.0; count], vec![0.0; count]);
-    let ours = fastest(SECONDS, || {
+    let ours = fastest(clock, SECONDS, || {
         zoo_kernels::adam(&step, &values, &mut m, &mut v, &mut y)
     });
     let zeros = Tensor::zeros((batch, channels, plane), candle_core::DType::F32, &device);

@@ -177,38 +177,56 @@ impl Context for Watch {
 
 /// What this process has used so far.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Used {
+struct Used {
     /// User and system time of all threads.
-    pub cpu_seconds: f64,
-    pub peak_rss_mb: f64,
+    cpu_seconds: f64,
+    peak_rss_mb: f64,
 }
 
 #[cfg(unix)]
-pub(crate) fn usage() -> Result<Used> {
-    use nix::sys::{
-        resource::{UsageWho, getrusage},
-        time::TimeValLike,
-    };
+fn resources() -> Result<nix::sys::resource::Usage> {
+    use nix::sys::resource::{UsageWho, getrusage};
 
-    let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|e| Error::Usage(e.to_string()))?;
+    getrusage(UsageWho::RUSAGE_SELF).map_err(|e| Error::Usage(e.to_string()))
+}
+
+#[cfg(unix)]
+pub(crate) fn cpu_seconds() -> Result<f64> {
+    use nix::sys::time::TimeValLike;
+
+    let usage = resources()?;
     let micros = (usage.user_time() + usage.system_time()).num_microseconds();
-    let by_system = usage.max_rss() as f64
-        / if cfg!(target_os = "macos") {
-            1024.0
-        } else {
-            1.0
-        };
+    Ok(micros as f64 / 1e6)
+}
+
+#[cfg(unix)]
+fn usage() -> Result<Used> {
+    // In bytes on macOS, else in KiB.
+    let unit = if cfg!(target_os = "macos") {
+        1024.0
+    } else {
+        1.0
+    };
+    let by_system = resources()?.max_rss() as f64 / unit;
     Ok(Used {
-        cpu_seconds: micros as f64 / 1e6,
+        cpu_seconds: cpu_seconds()?,
         peak_rss_mb: high_water_mark().unwrap_or(by_system) / 1024.0,
     })
 }
 
 #[cfg(not(unix))]
-pub(crate) fn usage() -> Result<Used> {
+pub(crate) fn cpu_seconds() -> Result<f64> {
     Err(Error::Usage(
         "only Linux, macOS and other Unix systems are supported".into(),
     ))
+}
+
+#[cfg(not(unix))]
+fn usage() -> Result<Used> {
+    Ok(Used {
+        cpu_seconds: cpu_seconds()?,
+        peak_rss_mb: 0.0,
+    })
 }
 
 /// KiB. Linux' getrusage also counts what the parent held before this program was started; this does not.

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::measure::cpu_seconds;
+
 /// The middle of `values`; of two middles their mean; 0 of none.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -13,16 +15,47 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// What a run's time is read from.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// CPU time of the process: for one thread, so that other work on the machine does not count.
+    Cpu,
+    /// The time that passes.
+    Wall,
+}
+
+impl Clock {
+    /// The right one for so many threads.
+    pub fn of(threads: usize) -> Self {
+        if threads == 1 { Self::Cpu } else { Self::Wall }
+    }
+
+    /// Seconds since `start`, or of CPU.
+    fn seconds(self, start: Instant) -> f64 {
+        let passed = start.elapsed().as_secs_f64();
+        match self {
+            Self::Cpu => cpu_seconds().unwrap_or(passed),
+            Self::Wall => passed,
+        }
+    }
+}
+
 /// Seconds of the fastest of the runs that fit into `seconds`; at least two, the first of which does not count.
-pub fn fastest<E>(seconds: f64, mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+pub fn fastest<E>(
+    clock: Clock,
+    seconds: f64,
+    mut run: impl FnMut() -> Result<(), E>,
+) -> Result<f64, E> {
     run()?;
     let (mut best, start) = (f64::INFINITY, Instant::now());
-    while best.is_infinite() || start.elapsed().as_secs_f64() < seconds {
-        let once = Instant::now();
+    let end = clock.seconds(start) + seconds;
+    while best.is_infinite() || clock.seconds(start) < end {
+        let before = clock.seconds(start);
         run()?;
-        best = best.min(once.elapsed().as_secs_f64());
+        best = best.min(clock.seconds(start) - before);
     }
-    Ok(best)
+    // A clock that has not moved says nothing of the speed but this.
+    Ok(best.max(1e-9))
 }
 
 #[cfg(test)]

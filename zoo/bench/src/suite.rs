@@ -11,7 +11,7 @@ use zoo_kernels::MatmulShape;
 use crate::{
     Error, Measured, Network, Result, Size,
     inputs::Inputs,
-    statistics::median,
+    statistics::{Clock, fastest, median},
     torch::{SCRIPT, Torch, TorchCase},
 };
 
@@ -339,7 +339,7 @@ pub fn gemm_peak() -> Result<f64> {
         vec![0.0; side * side],
     );
     let seconds = pool.install(|| {
-        crate::statistics::fastest(1.5, || {
+        fastest(Clock::Cpu, 1.5, || {
             zoo_kernels::matmul(&a, &b, &shape, false, &mut c).map_err(|e| problem(e.to_string()))
         })
     })?;
