@@ -5,7 +5,7 @@ mod common;
 use common::Place;
 
 /// Every command that has a help page, as the help itself lists them.
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["demo"],
     &["models"],
@@ -24,6 +24,12 @@ const COMMANDS: [&[&str]; 20] = [
     &["data", "info"],
     &["data", "import"],
     &["doctor"],
+    &["plugin"],
+    &["plugin", "new"],
+    &["plugin", "check"],
+    &["plugin", "add"],
+    &["plugin", "list"],
+    &["plugin", "remove"],
     &["runtime", "install"],
     &["completions"],
 ];

@@ -1,0 +1,501 @@
+//! Plugins as they come: built in, as shared libraries, in processes of their own, from outside the workspace.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests too.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use serde_json::{Value as Json, json};
+use zoo_conformance::{Options, check};
+use zoo_sdk::{
+    Plugin,
+    host::{Isolation, isolate, load},
+};
+
+// The crate that `zoo plugin new` makes, compiled as it is.
+#[path = "../../zoo/cli/template/src/lib.rs"]
+#[allow(dead_code)]
+mod template;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// `target/debug`, wherever that is.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().to_path_buf()
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo told this test's own build is none of another build's business.
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("CARGO_PKG") || name_text.starts_with("CARGO_MANIFEST") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
+#[track_caller]
+fn ok(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    );
+    assert!(status.success(), "{command:?}\n{stdout}{stderr}");
+    stdout.into_owned()
+}
+
+/// The program and the built-ins as shared libraries. `cargo test` has built both already, unless it was told to build less.
+fn workspace() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = built();
+        let target = target.parent().unwrap();
+        let mut build = cargo();
+        build
+            .args(["build", "--workspace", "--bins", "--examples", "--offline"])
+            .current_dir(root())
+            .env("CARGO_TARGET_DIR", target);
+        ok(&mut build);
+        built()
+    })
+}
+
+fn zoo() -> PathBuf {
+    workspace().join(format!("zoo{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn library(name: &str) -> PathBuf {
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let path = workspace().join(format!("examples/{prefix}{name}{suffix}"));
+    assert!(path.is_file(), "{}", path.display());
+    path
+}
+
+fn isolation() -> Isolation {
+    Isolation {
+        program: zoo(),
+        arguments: vec!["serve-plugin".into()],
+        memory: None,
+        silence: Duration::from_secs(120),
+    }
+}
+
+/// The built-ins of a crate, the name of its shared library, and settings that make its models small.
+type Case = (fn() -> Vec<Box<dyn Plugin>>, &'static str, Json);
+
+fn cases() -> Vec<Case> {
+    vec![
+        (
+            zoo_vae::plugins as fn() -> Vec<Box<dyn Plugin>>,
+            "zoo_vae_plugin",
+            json!({"hidden": [24], "latent": 4, "importance_samples": 3}),
+        ),
+        (
+            zoo_gan::plugins,
+            "zoo_gan_plugin",
+            json!({"latent": 8, "channels": 8}),
+        ),
+    ]
+}
+
+#[test]
+fn built_ins_conform_in_all_three_forms() {
+    for (built_in, name, model) in cases() {
+        let path = library(name);
+        let shared = load(&path, None).unwrap().plugins;
+        let isolated = isolate(&path, None, &isolation()).unwrap().plugins;
+        let forms = [
+            ("built in", built_in()),
+            ("shared", shared),
+            ("isolated", isolated),
+        ];
+        let mut reports = Vec::new();
+        for (form, plugins) in &forms {
+            let options = Options {
+                model: model.clone(),
+                ..Options::default()
+            };
+            for plugin in plugins {
+                let report = check(plugin.as_ref(), &options);
+                assert!(report.ok(), "{name}, {form}:\n{report}");
+                reports.push((plugin.describe(), report.to_string()));
+            }
+        }
+        // The same models, held to the same requirements.
+        let third = reports.len() / 3;
+        assert_eq!(third, forms[0].1.len(), "{name}");
+        for i in third..reports.len() {
+            assert_eq!(reports[i], reports[i % third], "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_template_conforms() {
+    let model = json!({"latent": 3, "hidden": 16});
+    let options = Options {
+        model,
+        ..Options::default()
+    };
+    check(
+        &zoo_nn::ModelPlugin::<template::MyModel>::default(),
+        &options,
+    )
+    .assert_ok();
+}
+
+/// The program in a folder of its own, with an empty home.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(zoo());
+        command
+            .args(args)
+            .current_dir(self.0.path())
+            .env("ZOO_DATA_DIR", self.0.path().join("data"))
+            .env_remove("ZOO_LOG");
+        command
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        ok(&mut self.command(args))
+    }
+
+    /// What it says where it must fail with exit code 2.
+    #[track_caller]
+    fn refused(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        stderr
+    }
+}
+
+/// `tests/third-party/bernoulli`: its own lock file, another candle.
+fn third_party() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = workspace().parent().unwrap().join("third-party");
+        let manifest = root().join("tests/third-party/bernoulli/Cargo.toml");
+        let mut build = cargo();
+        build
+            .args(["build", "--quiet", "--locked", "--manifest-path"])
+            .arg(&manifest)
+            .env("CARGO_TARGET_DIR", &target);
+        ok(&mut build);
+        let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        target.join(format!("debug/{prefix}bernoulli{suffix}"))
+    })
+}
+
+#[test]
+fn somebody_elses_plugin_is_checked_added_used_and_removed() {
+    let place = Place::new();
+    let file = third_party().to_str().unwrap();
+    let lock =
+        std::fs::read_to_string(root().join("tests/third-party/bernoulli/Cargo.lock")).unwrap();
+    let ours = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let candle = |lock: &str| {
+        let (_, after) = lock
+            .split_once("name = \"candle-core\"\nversion = \"")
+            .unwrap();
+        after.split('"').next().unwrap().to_owned()
+    };
+    assert_ne!(
+        candle(&lock),
+        candle(&ours),
+        "another candle than the host's"
+    );
+
+    let report: Json =
+        serde_json::from_str(&place.ok(&["plugin", "check", file, "--json"])).unwrap();
+    let rows = report.as_array().unwrap();
+    assert!(
+        rows.len() > 15
+            && rows
+                .iter()
+                .all(|row| row["ok"] == true && row["model"] == "bernoulli")
+    );
+
+    // Named for one command, and known to no other.
+    assert!(
+        place
+            .ok(&["models", "--plugin", file])
+            .contains("bernoulli")
+    );
+    assert!(!place.ok(&["models"]).contains("bernoulli"));
+
+    let error = place.refused(&["plugin", "add", file]);
+    assert!(
+        error.contains("--yes") && error.contains("bernoulli 0.3.1"),
+        "{error}"
+    );
+    assert!(place.ok(&["plugin", "list"]).contains("no plugins"));
+    place.ok(&["plugin", "add", file, "--yes"]);
+    let list: Json = serde_json::from_str(&place.ok(&["plugin", "list", "--json"])).unwrap();
+    assert_eq!(list[0]["models"], json!(["bernoulli"]));
+
+    let train = [
+        "train",
+        "bernoulli",
+        "--data",
+        "fashion-small",
+        "--set",
+        "data.limit=256",
+        "--steps",
+        "6",
+    ];
+    let mut results = Vec::new();
+    for (run, isolate) in [("here", None), ("apart", Some("--isolate"))] {
+        let with = |args: &[&'static str]| -> Vec<&'static str> {
+            args.iter().copied().chain(isolate).collect()
+        };
+        place.ok(&[with(&train), vec!["--out", run]].concat());
+        place.ok(&[with(&["eval"]), vec![run, "--json"]].concat());
+        let bundle = format!("{run}-bundle");
+        place.ok(&[with(&["export"]), vec![run, "--out", &bundle]].concat());
+        let verified = place.ok(&[with(&["verify"]), vec![&bundle, "--json"]].concat());
+        let verified: Json = serde_json::from_str(&verified).unwrap();
+        assert_eq!(
+            (&verified["ok"], &verified["reference"]),
+            (&json!(true), &json!("candle"))
+        );
+        let weights = place
+            .0
+            .path()
+            .join(run)
+            .join("checkpoints/6/model.safetensors");
+        results.push(std::fs::read(weights).unwrap());
+    }
+    assert_eq!(results[0], results[1]);
+
+    // A run names a model, never a library: without the plugin nothing is loaded.
+    place.ok(&["plugin", "remove", "bernoulli"]);
+    let error = place.refused(&["eval", "here"]);
+    assert!(error.contains("no model \"bernoulli\""), "{error}");
+    place.ok(&["eval", "here", "--plugin", file]);
+}
+
+#[test]
+fn an_added_library_that_changes_is_not_loaded() {
+    let place = Place::new();
+    place.ok(&["plugin", "add", third_party().to_str().unwrap(), "--yes"]);
+    let folder = place.0.path().join("data/plugins");
+    let stored = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|f| f.unwrap().path());
+    let stored = stored
+        .into_iter()
+        .find(|f| f.to_string_lossy().contains("bernoulli-"))
+        .unwrap();
+    let mut bytes = std::fs::read(&stored).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&stored, bytes).unwrap();
+
+    // Others are as they were; whoever asks for it hears why.
+    let output = place.command(&["models"]).output().unwrap();
+    let (models, warning) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success() && models.contains("vae") && !models.contains("bernoulli"));
+    assert!(warning.contains("the file has changed"), "{warning}");
+    let error = place.refused(&[
+        "train",
+        "bernoulli",
+        "--data",
+        "fashion-small",
+        "--out",
+        "run",
+    ]);
+    assert!(
+        error.contains("SHA-256") && error.contains("zoo plugin add"),
+        "{error}"
+    );
+    std::fs::remove_file(&stored).unwrap();
+    let error = place.refused(&["describe", "bernoulli"]);
+    assert!(error.contains("cannot read it"), "{error}");
+}
+
+#[test]
+fn built_in_names_are_taken() {
+    let place = Place::new();
+    let file = library("zoo_gan_plugin");
+    let file = file.to_str().unwrap();
+    let error = place.refused(&["plugin", "add", file, "--yes"]);
+    assert!(
+        error.contains("\"gan\"") && error.contains("another name"),
+        "{error}"
+    );
+    let error = place.refused(&["models", "--plugin", file]);
+    assert!(
+        error.contains("two plugins offer a model named \"gan\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn plugins_of_abi_1_0_keep_working() {
+    // Built against the headers that lie beside it, which never change.
+    let place = Place::new();
+    let source = root().join("tests/third-party/abi-1.0");
+    let file = place.0.path().join("libmean.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+        .arg(&file)
+        .arg("-I")
+        .arg(&source)
+        .arg(source.join("mean.c"));
+    ok(&mut cc);
+    let file = file.to_str().unwrap();
+    for (run, isolate) in [("here", &[][..]), ("apart", &["--isolate"])] {
+        let zoo = |args: &[&str]| place.ok(&[&["--plugin", file], isolate, args].concat());
+        zoo(&[
+            "train",
+            "mean-image",
+            "--data",
+            "fashion-small",
+            "--out",
+            run,
+        ]);
+        let eval: Json = serde_json::from_str(&zoo(&["eval", run, "--json"])).unwrap();
+        assert_eq!(eval["metrics"]["squared_error"], 0.5);
+        let (picture, bundle) = (format!("{run}.png"), format!("{run}-bundle"));
+        zoo(&["sample", run, "-n", "4", "--out", &picture]);
+        zoo(&["export", run, "--out", &bundle]);
+        let verified: Json = serde_json::from_str(&zoo(&["verify", &bundle, "--json"])).unwrap();
+        assert_eq!(verified["ok"], true);
+    }
+}
+
+#[test]
+fn bad_names_and_folders_for_new_plugins() {
+    let place = Place::new();
+    for name in ["My-Model", "2fast", "a_b", "fn"] {
+        let error = place.refused(&["plugin", "new", name]);
+        assert!(error.contains("cannot be a crate's name"), "{error}");
+    }
+    std::fs::create_dir(place.0.path().join("taken")).unwrap();
+    let error = place.refused(&["plugin", "new", "taken"]);
+    assert!(error.contains("cannot write taken"), "{error}");
+    let error = place.refused(&["plugin", "new", "fresh", "--sdk", "/no/such/folder"]);
+    assert!(error.contains("zoo/nn/Cargo.toml"), "{error}");
+    assert!(!place.0.path().join("fresh").exists());
+}
+
+/// How long loading and calling take beside the built-in: `cargo test --test plugins -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn how_long_it_takes() {
+    use std::time::Instant;
+    use zoo_sdk::{Array, OpenRequest, Tensors};
+
+    let path = library("zoo_vae_plugin");
+    let time = |what: &str, count: u32, work: &mut dyn FnMut()| {
+        work();
+        let mut times: Vec<f64> = (0..count)
+            .map(|_| {
+                let start = Instant::now();
+                work();
+                start.elapsed().as_secs_f64() * 1e6
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        println!("{what}: {:.1} us", times[times.len() / 2]);
+    };
+    time("inspect", 5, &mut || {
+        drop(zoo_sdk::host::inspect(&path, None).unwrap())
+    });
+    time("load", 5, &mut || drop(load(&path, None).unwrap()));
+    time("isolate", 5, &mut || {
+        drop(isolate(&path, None, &isolation()).unwrap())
+    });
+    let isolated = isolate(&path, None, &isolation()).unwrap().plugins;
+    let forms = [
+        ("built in", zoo_vae::plugins()),
+        ("shared", load(&path, None).unwrap().plugins),
+        ("isolated", isolated),
+    ];
+    for (form, plugins) in &forms {
+        let synthetic = zoo_conformance::Synthetic::new(8);
+        let mut kept = Keep::default();
+        let model = json!({"hidden": [8], "latent": 2, "importance_samples": 1});
+        let request = zoo_sdk::TrainRequest {
+            model: model.clone(),
+            train: json!({"steps": 1, "checkpoint_every": 1}),
+            threads: 1,
+            device: "cpu".into(),
+            ..zoo_sdk::TrainRequest::default()
+        };
+        let plugin = plugins[0].as_ref();
+        plugin
+            .train(&request, &synthetic.view(), &mut kept)
+            .unwrap();
+        let session = plugin
+            .open(&OpenRequest {
+                model,
+                data: synthetic.spec().clone(),
+                weights: kept.0,
+                threads: 1,
+                device: "cpu".into(),
+            })
+            .unwrap();
+        let z = |n: usize| {
+            Tensors::from([(
+                "z".to_owned(),
+                Array::f32([n, 2], vec![0.1; 2 * n]).unwrap(),
+            )])
+        };
+        let (one, many) = (z(1), z(10_000));
+        time(&format!("{form}: run, 1 image"), 2000, &mut || {
+            drop(session.run("decode", &one).unwrap())
+        });
+        time(
+            &format!("{form}: run, 10,000 images of 256 bytes"),
+            30,
+            &mut || {
+                drop(session.run("decode", &many).unwrap());
+            },
+        );
+    }
+}
+
+/// Keeps the last weights.
+#[derive(Default)]
+struct Keep(zoo_sdk::Tensors);
+
+impl zoo_sdk::Context for Keep {
+    fn progress(&mut self, _: &zoo_sdk::Event) -> zoo_sdk::Control {
+        zoo_sdk::Control::Continue
+    }
+
+    fn checkpoint(&mut self, checkpoint: &zoo_sdk::Checkpoint) -> zoo_sdk::Result<()> {
+        self.0 = checkpoint.model.clone();
+        Ok(())
+    }
+
+    fn images(&mut self, _: u64, _: &str, _: &zoo_sdk::Array) -> zoo_sdk::Result<()> {
+        Ok(())
+    }
+}
