@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use zoo_bench::suite::{self, Case, Options};
 use zoo_bench::{Network, Size, kernels};
 
@@ -19,16 +19,16 @@ Examples:
   zoo bench-train --network conv-vae --batch 16,64,256 --threads 1
   zoo bench-train --suite kernels
 
-Each measurement runs in a process of its own: two steps to warm up, then those that count. CPU time is that of
-the program and of the system for it, over all threads. Without --weights, weights and data are drawn by a
+Each measurement runs in a process of its own: two steps to warm up, then those that count. CPU
+time is user and system time of all threads. Without --weights, weights and data are drawn by a
 generator that the PyTorch script has too.";
 
 /// Time training steps, beside PyTorch, and the kernels below them, beside candle
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[group(id = "what", required = true, multiple = false, args = ["suite", "network"])]
+#[command(group = ArgGroup::new("what").required(true).args(["suite", "network"]))]
 pub struct BenchTrain {
-    /// Five networks that PyTorch can be compared with, or the kernels one by one
+    /// The five networks that PyTorch can be compared with, or kernels one by one beside candle's
     #[arg(long, value_enum)]
     suite: Option<Suite>,
     /// Networks of the suite: mlp-vae, conv-vae, dcgan, gated-pixelcnn, row-lstm
@@ -69,9 +69,8 @@ pub struct BenchTrain {
 /// What is measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Suite {
-    /// The five networks
+    // No doc comments: clap would spread the whole page over twice the lines for them.
     Torch,
-    /// Convolutions and products beside candle's
     Kernels,
 }
 
