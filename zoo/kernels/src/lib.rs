@@ -25,8 +25,9 @@ pub use activation::{
     Activation, activation, activation_backward, activation_grad, gated_tanh, gated_tanh_grad,
 };
 pub use conv::{
-    Conv2dShape, ConvTranspose2dShape, Taps, conv_transpose2d, conv_transpose2d_input_grad,
-    conv_transpose2d_weight_grad, conv2d, conv2d_input_grad, conv2d_weight_grad, masked_conv2d,
+    Conv2dShape, ConvGrads, ConvTranspose2dShape, Taps, conv_transpose2d,
+    conv_transpose2d_backward, conv_transpose2d_input_grad, conv_transpose2d_weight_grad, conv2d,
+    conv2d_input_grad, conv2d_weight_grad, masked_conv2d, masked_conv2d_backward,
     masked_conv2d_input_grad, masked_conv2d_weight_grad,
 };
 pub use error::KernelError;

@@ -87,7 +87,7 @@ impl Conv2d {
     /// From `inputs` to `outputs` channels.
     pub fn new(params: &Params, inputs: usize, outputs: usize, config: ConvConfig) -> Result<Self> {
         let ConvConfig { kernel, groups, .. } = config;
-        if groups == 0 || inputs % groups != 0 || outputs % groups != 0 {
+        if groups == 0 || !inputs.is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
             return Err(Error::input(format!(
                 "{inputs} and {outputs} channels do not fall into {groups} groups"
             )));
@@ -266,7 +266,7 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// `channels` in `groups` equal groups.
     pub fn new(params: &Params, groups: usize, channels: usize) -> Result<Self> {
-        if groups == 0 || channels % groups != 0 {
+        if groups == 0 || !channels.is_multiple_of(groups) {
             return Err(Error::input(format!(
                 "{channels} channels do not fall into {groups} groups"
             )));

@@ -77,7 +77,7 @@ struct Slot {
 #[derive(Debug)]
 enum Moments {
     /// On the CPU, updated by one fused pass.
-    Host(Mutex<(Vec<f32>, Vec<f32>)>),
+    Host(Vec<f32>, Vec<f32>),
     /// Elsewhere, by candle's operations.
     Device(Tensor, Tensor),
 }
@@ -88,10 +88,7 @@ impl Adam {
         let mut slots = BTreeMap::new();
         for (name, var) in vars {
             let moments = if var.device().is_cpu() {
-                Moments::Host(Mutex::new((
-                    vec![0.0; var.elem_count()],
-                    vec![0.0; var.elem_count()],
-                )))
+                Moments::Host(vec![0.0; var.elem_count()], vec![0.0; var.elem_count()])
             } else {
                 Moments::Device(var.zeros_like()?, var.zeros_like()?)
             };
@@ -167,7 +164,9 @@ impl Adam {
                 gradient = (gradient + (slot.var.as_tensor() * (penalty / scale))?)?.detach();
             }
             match &mut slot.moments {
-                Moments::Host(moments) => {
+                Moments::Host(m, v) => {
+                    // candle's in-place operations are shared references.
+                    let moments = Mutex::new((m, v));
                     let update = Zip(|parameter: &mut [f32], gradient: &[f32]| {
                         let (m, v) = &mut *moments.lock().unwrap_or_else(PoisonError::into_inner);
                         zoo_kernels::adam(&step, gradient, m, v, parameter)
@@ -194,13 +193,9 @@ impl Adam {
     pub fn save(&self, prefix: &str, into: &mut Tensors) -> Result<()> {
         for (name, slot) in &self.slots {
             let (m, v) = match &slot.moments {
-                Moments::Host(moments) => {
-                    let moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
+                Moments::Host(m, v) => {
                     let shape = slot.var.dims();
-                    (
-                        Array::f32(shape, moments.0.clone())?,
-                        Array::f32(shape, moments.1.clone())?,
-                    )
+                    (Array::f32(shape, m.clone())?, Array::f32(shape, v.clone())?)
                 }
                 Moments::Device(m, v) => (array_of(m)?, array_of(v)?),
             };
@@ -233,9 +228,7 @@ impl Adam {
             };
             let (m, v) = (take("m")?, take("v")?);
             slot.moments = match slot.moments {
-                Moments::Host(_) => {
-                    Moments::Host(Mutex::new((m.as_f32()?.to_vec(), v.as_f32()?.to_vec())))
-                }
+                Moments::Host(..) => Moments::Host(m.as_f32()?.to_vec(), v.as_f32()?.to_vec()),
                 Moments::Device(..) => Moments::Device(
                     tensor_of(m, slot.var.device())?,
                     tensor_of(v, slot.var.device())?,

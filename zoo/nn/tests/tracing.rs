@@ -195,3 +195,37 @@ fn a_panic_leaves_no_trace() {
     std::panic::catch_unwind(|| record_and(true).map(|_| ())).expect_err("must panic");
     record_and(false).unwrap();
 }
+
+#[test]
+fn fused_operations_are_recorded_in_parts() {
+    let ports = ([Port::image("x", [4, 2, 3])], [Port::image("y", [1, 2, 3])]);
+    let params = Params::fresh(1, &Device::Cpu);
+    let init = zoo_nn::Init::Normal(1.0);
+    let conv = params
+        .at("conv")
+        .get("weight", &[4, 4, 1, 3], init)
+        .unwrap();
+    let state = params.at("rows").get("weight", &[4, 1, 3], init).unwrap();
+    let bias = params.at("rows").get("bias", &[4], init).unwrap();
+    let mask = Tensor::new(&[[[[1f32, 0., 0.]]]], &Device::Cpu).unwrap();
+    let mask = Value::constant(mask);
+    let graph = record(&ports.0, &ports.1, |io| {
+        let h = io[0].masked_conv2d(&conv, &mask, None, [0, 1])?;
+        let gated = h.gated_tanh()?.slice(1, 0, 1)?;
+        Ok(vec![h.row_lstm(&state, &bias)?.add(&gated)?])
+    })
+    .unwrap();
+    graph.validate().unwrap();
+    let ops: Vec<&str> = graph.nodes.iter().map(|n| n.op.as_str()).collect();
+    assert_eq!(
+        ops[..2],
+        ["Mul", "Conv"],
+        "the masked weight, and its convolution"
+    );
+    let known = "Add Concat Conv Mul Reshape Sigmoid Slice Tanh Unsqueeze";
+    for op in ops {
+        assert!(known.split(' ').any(|k| k == op), "{op} is not ONNX's");
+    }
+    let pads = zoo_graph::Attribute::Ints(vec![0, 1, 0, 1]);
+    assert_eq!(graph.nodes[1].attributes["pads"], pads);
+}

@@ -13,7 +13,7 @@ use crate::transpose::transpose;
 const STEPS: usize = 64;
 
 /// Positions on a grid, the steps each of them sums over, and where the sums go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Windows {
     /// Offset in the planes of each step.
     pub steps: Vec<usize>,
@@ -81,6 +81,34 @@ impl Windows {
         match self.rows {
             0 => 0,
             rows => (rows - 1) * self.pitch + self.cols,
+        }
+    }
+
+    /// Grids of some of the rows each, at most `count`; their sums go to planes of their own.
+    pub fn bands(&self, count: usize) -> Vec<Windows> {
+        let height = self.rows.div_ceil(count.max(1)).max(1);
+        (0..self.rows)
+            .step_by(height)
+            .map(|first| Windows {
+                rows: height.min(self.rows - first),
+                start: self.start + first * self.pitch,
+                to: 0,
+                to_row: self.cols,
+                to_col: 1,
+                ..self.clone()
+            })
+            .collect()
+    }
+
+    /// Copies the sums of a band, whose first row is `first`, to where they belong.
+    pub fn place(&self, band: &Windows, first: usize, sums: &[f32], to: &mut [f32], plane: usize) {
+        let size = band.rows * band.cols;
+        for (to, sums) in to.chunks_exact_mut(plane).zip(sums.chunks_exact(size)) {
+            for (row, sums) in sums.chunks_exact(band.cols).enumerate() {
+                let at = self.to + (first + row) * self.to_row;
+                let to = to[at..].iter_mut().step_by(self.to_col);
+                to.zip(sums).for_each(|(to, sum)| *to = *sum);
+            }
         }
     }
 

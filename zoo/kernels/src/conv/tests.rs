@@ -1,6 +1,7 @@
 //! Every kernel against a naive convolution in f64, over random shapes, on every instruction set, and
 //! for several numbers of threads.
 
+use super::run::ready;
 use super::*;
 use proptest::prelude::*;
 
@@ -93,8 +94,68 @@ fn check(g: &Geometry) {
         adjoint(simd, g, &dy, &w, Some(&bias), &mut dx);
         close("dx + bias", &dx, &x_biased, &magnitude[1]);
         let mut dw = vec![f32::NAN; g.weight_len()];
-        weight::weight_grad(simd, g, &x, &dy, &mut dw);
+        plain_weight_grad(simd, g, &x, &dy, &mut dw);
         close("dw", &dw, &sum[2], &magnitude[2]);
+        // All at once, and an image in bands: the same bits.
+        let (mut all_dx, mut all_dw) = (vec![f32::NAN; dx.len()], vec![f32::NAN; dw.len()]);
+        adjoint(simd, g, &dy, &w, None, &mut dx);
+        let channels = g.groups * g.out_group;
+        let mut db = vec![f32::NAN; channels];
+        let others = [Some(&mut all_dx[..]), Some(&mut db[..])];
+        backward(
+            simd,
+            g,
+            &scattering(g),
+            &w,
+            &dy,
+            [&x, &dy],
+            others,
+            &mut all_dw,
+        );
+        assert!(all_dx == dx && all_dw == dw);
+        for (c, db) in db.iter().enumerate() {
+            let own = (0..dy.len()).filter(|i| i / g.out_plane() % channels == c);
+            let exact: f64 = own.map(|i| f64::from(dy[i])).sum();
+            assert!(
+                (f64::from(*db) - exact).abs() < 1e-4,
+                "db[{c}]: {db} is not {exact}"
+            );
+        }
+        gather(simd, g, &x, &w, None, &mut y);
+        let mut all_y = vec![f32::NAN; y.len()];
+        let others = [Some(&mut all_y[..]), None];
+        backward(
+            simd,
+            g,
+            &gathering(g),
+            &w,
+            &x,
+            [&x, &dy],
+            others,
+            &mut all_dw,
+        );
+        assert!(all_y == y && all_dw == dw);
+        gather(simd, g, &x, &w, Some(&bias), &mut y);
+        let plans = [
+            (gathering(g), &x, &bias[..g.groups * g.out_group], &y),
+            (scattering(g), &dy, &[][..], &dx),
+        ];
+        for (plan, from, bias, whole) in plans {
+            let bias = (!bias.is_empty()).then_some(bias);
+            let (from_image, to_image) = (
+                g.groups * plan.from.channels * plan.from.plane,
+                g.groups * plan.to.channels * plan.to.plane,
+            );
+            ready(simd, g.groups, &plan, &w, bias, |ready| {
+                for count in [2, 3, 100] {
+                    let mut banded = vec![f32::NAN; whole.len()];
+                    for (n, to) in banded.chunks_exact_mut(to_image).enumerate() {
+                        ready.image_in_bands(&from[n * from_image..], to, count);
+                    }
+                    assert!(banded == *whole, "{count} bands");
+                }
+            });
+        }
     }
 }
 

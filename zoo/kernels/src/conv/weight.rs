@@ -8,36 +8,59 @@ use crate::scratch;
 use crate::simd::Simd;
 use crate::transpose::transpose;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Positions of several small images are summed in one pass, so that sums are loaded and stored rarely.
 const POSITIONS: usize = 192;
 
+/// Images whose sums are taken in one go. Their number depends on the shape alone.
+pub(crate) fn images_per_chunk(simd: Simd, g: &Geometry) -> usize {
+    let len = g.groups * g.in_group * g.live_taps().count() * lanes(simd, g);
+    let most = (1usize << 20).checked_div(len).unwrap_or(2).clamp(2, 16);
+    g.batch.div_ceil(most).max(1)
+}
+
+fn lanes(simd: Simd, g: &Geometry) -> usize {
+    g.out_group.next_multiple_of(simd.width())
+}
+
 /// Sums `grad_w [groups * out, in, kh, kw]` over the batch.
 ///
-/// The batch is cut into chunks whose number depends on the shape alone; their sums are added in order,
-/// so that the bits do not depend on the number of threads.
-pub(crate) fn weight_grad(simd: Simd, g: &Geometry, x: &[f32], grad: &[f32], grad_w: &mut [f32]) {
+/// The batch is cut into [chunks](images_per_chunk); their sums are added in order, so that the bits do not depend on the number of
+/// threads. `also` is called for a few images of a chunk at a time, with its part of `parts`, while their gradients are in the cache.
+pub(crate) fn weight_grad<P: Send>(
+    simd: Simd,
+    g: &Geometry,
+    x: &[f32],
+    grad: &[f32],
+    grad_w: &mut [f32],
+    parts: &mut [P],
+    also: impl Fn(Range<usize>, &mut P) + Sync,
+) {
     let planes = Planes::input(g);
-    let lanes = g.out_group.next_multiple_of(simd.width());
+    let lanes = lanes(simd, g);
     let live: Vec<usize> = g.live_taps().map(|(.., place)| place).collect();
     let taps = g.in_group * live.len();
-    if taps == 0 {
-        grad_w.fill(0.0);
-        return;
-    }
     let len = g.groups * taps * lanes;
-    let most = ((1 << 20) / len).clamp(2, 16);
-    let per_chunk = g.batch.div_ceil(most).max(1);
+    let per_chunk = images_per_chunk(simd, g);
     let chunks = g.batch.div_ceil(per_chunk);
-    if chunks == 0 {
+    let images = |i: usize| i * per_chunk..g.batch.min((i + 1) * per_chunk);
+    if chunks == 0 || taps == 0 {
         grad_w.fill(0.0);
+        let parts = parts.par_iter_mut().enumerate();
+        parts.for_each(|(i, part)| also(images(i), part));
         return;
     }
+    assert_eq!(parts.len(), chunks);
     scratch::with(chunks * len, |sums| {
-        sums.par_chunks_mut(len).enumerate().for_each(|(i, sums)| {
-            let images = i * per_chunk..g.batch.min((i + 1) * per_chunk);
-            chunk(simd, g, &planes, images, x, grad, sums);
-        });
+        sums.par_chunks_mut(len)
+            .zip(parts)
+            .enumerate()
+            .for_each(|(i, (sums, part))| {
+                chunk(simd, g, &planes, images(i), x, grad, sums, |images| {
+                    also(images, part);
+                });
+            });
         let (total, rest) = sums.split_at_mut(len);
         total
             .par_chunks_mut(PIECE)
@@ -81,15 +104,17 @@ pub(crate) fn weight_grad(simd: Simd, g: &Geometry, x: &[f32], grad: &[f32], gra
     });
 }
 
-/// Sums the images of one chunk into `sums [group][block of channels][tap][lane]`.
+/// Sums the images of one chunk into `sums [group][block of channels][tap][lane]`; `done` hears of images that will not be read again.
+#[allow(clippy::too_many_arguments)]
 fn chunk(
     simd: Simd,
     g: &Geometry,
     planes: &Planes,
-    images: std::ops::Range<usize>,
+    images: Range<usize>,
     x: &[f32],
     grad: &[f32],
     sums: &mut [f32],
+    mut done: impl FnMut(Range<usize>),
 ) {
     let (positions, taps) = (g.out_plane(), g.in_group * g.live_taps().count());
     let at_once = (POSITIONS / positions).clamp(1, images.len());
@@ -148,6 +173,9 @@ fn chunk(
                             &mut sums[first * taps..][..taps * width],
                             start > first_image,
                         );
+                    }
+                    if group + 1 == g.groups {
+                        done(start..start + count);
                     }
                 }
             }

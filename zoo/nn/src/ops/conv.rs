@@ -2,7 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::kernels::{self, Windows};
+use super::{
+    fused,
+    kernels::{self, Windows},
+};
 use crate::{Error, Result, Value, tape::by_candle, value::record};
 
 impl Value {
@@ -57,9 +60,9 @@ impl Value {
             groups: 1,
         };
         // Only outside a trace, which needs the parts.
-        match kernels::masked_conv2d(self, weight, mask, bias, windows) {
-            Some(computed) if !crate::trace::is_on() => record(computed, "Conv", |_| Ok(())),
-            _ => self.conv(&weight.mul(mask)?, bias, windows),
+        match fused(|| kernels::masked_conv2d(self, weight, mask, bias, windows)) {
+            Some(computed) => record(computed, "Conv", |_| Ok(())),
+            None => self.conv(&weight.mul(mask)?, bias, windows),
         }
     }
 

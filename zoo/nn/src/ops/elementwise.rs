@@ -4,7 +4,10 @@ use candle_core::{DType, Tensor};
 
 use zoo_kernels::{Activation, Arithmetic};
 
-use super::kernels::{self, activation, arithmetic};
+use super::{
+    fused,
+    kernels::{self, activation, arithmetic},
+};
 use crate::{Error, Result, Value, tape::by_candle, value::record};
 
 macro_rules! unary {
@@ -88,9 +91,9 @@ impl Value {
     #[track_caller]
     pub fn bce_rows(&self, targets: &Self) -> Result<Self> {
         // Fused only outside a trace, which needs the parts.
-        match kernels::bce_rows(self, targets) {
-            Some(fused) if !crate::trace::is_on() => record(fused, "bce_rows", |_| Ok(())),
-            _ => self.softplus()?.sub(&self.mul(targets)?)?.sum(&[1], false),
+        match fused(|| kernels::bce_rows(self, targets)) {
+            Some(fused) => record(fused, "bce_rows", |_| Ok(())),
+            None => self.softplus()?.sub(&self.mul(targets)?)?.sum(&[1], false),
         }
     }
 
@@ -99,9 +102,9 @@ impl Value {
     #[track_caller]
     pub fn gated_tanh(&self) -> Result<Self> {
         // Fused only outside a trace, which needs the parts.
-        match kernels::gated_tanh(self) {
-            Some(fused) if !crate::trace::is_on() => record(fused, "gated_tanh", |_| Ok(())),
-            _ => {
+        match fused(|| kernels::gated_tanh(self)) {
+            Some(fused) => record(fused, "gated_tanh", |_| Ok(())),
+            None => {
                 let halves = self.chunk(2, 1)?;
                 halves[0].tanh()?.mul(&halves[1].sigmoid()?)
             }

@@ -14,7 +14,14 @@ mod shape;
 
 pub use shape::{concat, stack};
 
-use crate::{Error, Result, Value};
+use crate::{Error, Result, Value, trace};
+
+/// What a kernel computes in one pass, outside a trace: a trace needs the parts that ONNX has. `tests/gradients.rs` holds both forms together.
+fn fused(
+    kernel: impl FnOnce() -> Option<candle_core::Result<Value>>,
+) -> Option<candle_core::Result<Value>> {
+    if trace::is_on() { None } else { kernel() }
+}
 
 /// The axis counted from the front; negative counts from the end.
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use zoo_kernels::RowLstmShape;
 
-use super::{concat, kernels};
+use super::{concat, fused, kernels};
 use crate::{Error, Result, Value, value::record};
 
 impl Value {
@@ -27,10 +27,8 @@ impl Value {
             ));
         }
         // Fused only outside a trace, which needs the parts.
-        if !crate::trace::is_on()
-            && let Some(fused) = kernels::lstm_cell(self, cell)
-        {
-            let both = record(fused, "lstm_cell", |_| Ok(()))?; // [N,2C,...]
+        if let Some(both) = fused(|| kernels::lstm_cell(self, cell)) {
+            let both = record(both, "lstm_cell", |_| Ok(()))?; // [N,2C,...]
             let channels = both.dim(1)? / 2;
             return Ok((
                 both.slice(1, 0, channels)?,
@@ -77,9 +75,9 @@ impl Value {
             }
         };
         // Fused only outside a trace, which needs the parts.
-        match kernels::row_lstm(self, weight, bias, shape) {
-            Some(fused) if !crate::trace::is_on() => record(fused, "row_lstm", |_| Ok(())),
-            _ => self.rows_apart(weight, bias, shape),
+        match fused(|| kernels::row_lstm(self, weight, bias, shape)) {
+            Some(fused) => record(fused, "row_lstm", |_| Ok(())),
+            None => self.rows_apart(weight, bias, shape),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Sums and their kin.
 
-use super::{axis_of, kernels};
+use super::{axis_of, fused, kernels};
 use crate::{Error, Result, Value, tape::by_candle, value::record};
 
 impl Value {
@@ -123,9 +123,9 @@ impl Value {
     #[track_caller]
     pub fn cross_entropy_rows(&self, classes: &Self) -> Result<Self> {
         // Fused only outside a trace, which needs the parts.
-        match kernels::cross_entropy(self, classes) {
-            Some(fused) if !crate::trace::is_on() => record(fused, "cross_entropy", |_| Ok(())),
-            _ => {
+        match fused(|| kernels::cross_entropy(self, classes)) {
+            Some(fused) => record(fused, "cross_entropy", |_| Ok(())),
+            None => {
                 let picked = self.log_softmax(1)?.gather(1, &classes.unsqueeze(1)?)?;
                 picked.squeeze(1)?.neg()
             }

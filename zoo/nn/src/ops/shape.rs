@@ -64,7 +64,7 @@ impl Value {
     pub fn chunk(&self, count: usize, axis: i64) -> Result<Vec<Self>> {
         let index = axis_of(self, "Slice", axis)?;
         let size = self.dims()[index];
-        if count == 0 || size % count != 0 {
+        if count == 0 || !size.is_multiple_of(count) {
             return Err(Error::usage(
                 "Slice",
                 format!("dimension {index} of {size} does not fall into {count} equal parts"),

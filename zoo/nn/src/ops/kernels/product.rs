@@ -1,7 +1,7 @@
 //! Convolutions, linear layers and matrix products: a product of two operands, plus a bias.
 
 use candle_core::Tensor;
-use zoo_kernels::{Conv2dShape, ConvTranspose2dShape, KernelError, MatmulShape, Taps};
+use zoo_kernels::{Conv2dShape, ConvGrads, ConvTranspose2dShape, KernelError, MatmulShape, Taps};
 
 use super::{Result, check, ours};
 use crate::{
@@ -190,8 +190,13 @@ trait Product: Send + Sync + 'static {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) -> Result<(), KernelError>;
-    fn input_grad(&self, w: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError>;
-    fn weight_grad(&self, x: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError>;
+    fn backward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        grad: &[f32],
+        grads: ConvGrads<'_>,
+    ) -> Result<(), KernelError>;
 }
 
 fn product(x: &Value, w: &Value, bias: Option<&Value>, by: impl Product) -> Result<Value> {
@@ -212,29 +217,26 @@ fn product(x: &Value, w: &Value, bias: Option<&Value>, by: impl Product) -> Resu
         let kept_w = wants_x.then_some(held_w);
         let (len_x, len_w) = (x.held().peek().elem_count(), w.held().peek().elem_count());
         move |gradient: Floats, sink: &mut Sink<'_>| {
-            if sink.wants(2) {
-                let (batch, channels) = (shape[0], shape[1]);
-                let plane = shape[2..].iter().product();
-                let mut of_bias = Floats::stale(channels);
-                check(zoo_kernels::bias_grad(
-                    &gradient,
-                    batch,
-                    channels,
-                    plane,
-                    &mut of_bias,
-                ))?;
-                sink.give(2, of_bias)?;
+            let wanted = |i: usize, len: usize| sink.wants(i).then(|| Floats::stale(len));
+            let [mut of_x, mut of_w] = [wanted(0, len_x), wanted(1, len_w)];
+            let mut of_bias = wanted(2, shape[1]);
+            {
+                // A gradient that is wanted now was wanted when its operand was kept.
+                let x = kept_x.as_ref().map(Held::read).transpose()?;
+                let w = kept_w.as_ref().map(Held::read).transpose()?;
+                let (x, w) = (x.as_deref().unwrap_or(&[]), w.as_deref().unwrap_or(&[]));
+                let grads = ConvGrads {
+                    x: of_x.as_deref_mut(),
+                    w: of_w.as_deref_mut(),
+                    bias: of_bias.as_deref_mut(),
+                };
+                check(by.backward(x, w, &gradient, grads))?;
             }
-            if let (Some(x), true) = (&kept_x, sink.wants(1)) {
-                let mut of_w = Floats::stale(len_w);
-                check(by.weight_grad(&x.read()?, &gradient, &mut of_w))?;
-                sink.give(1, of_w)?;
-            }
-            if let (Some(w), true) = (&kept_w, sink.wants(0)) {
-                let mut of_x = Floats::stale(len_x);
-                check(by.input_grad(&w.read()?, &gradient, &mut of_x))?;
-                drop(gradient);
-                sink.give(0, of_x)?;
+            drop(gradient);
+            for (i, gradient) in [of_x, of_w, of_bias].into_iter().enumerate() {
+                if let Some(gradient) = gradient {
+                    sink.give(i, gradient)?;
+                }
             }
             Ok(())
         }
@@ -259,12 +261,14 @@ impl Product for Conv {
         zoo_kernels::masked_conv2d(x, w, bias, &self.0, self.1, out)
     }
 
-    fn input_grad(&self, w: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::masked_conv2d_input_grad(w, grad, &self.0, self.1, out)
-    }
-
-    fn weight_grad(&self, x: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::masked_conv2d_weight_grad(x, grad, &self.0, self.1, out)
+    fn backward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        grad: &[f32],
+        grads: ConvGrads<'_>,
+    ) -> Result<(), KernelError> {
+        zoo_kernels::masked_conv2d_backward(x, w, grad, &self.0, self.1, grads)
     }
 }
 
@@ -286,12 +290,14 @@ impl Product for ConvTranspose {
         zoo_kernels::conv_transpose2d(x, w, bias, &self.0, out)
     }
 
-    fn input_grad(&self, w: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::conv_transpose2d_input_grad(w, grad, &self.0, out)
-    }
-
-    fn weight_grad(&self, x: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        zoo_kernels::conv_transpose2d_weight_grad(x, grad, &self.0, out)
+    fn backward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        grad: &[f32],
+        grads: ConvGrads<'_>,
+    ) -> Result<(), KernelError> {
+        zoo_kernels::conv_transpose2d_backward(x, w, grad, &self.0, grads)
     }
 }
 
@@ -333,14 +339,25 @@ impl Product for Linear {
         zoo_kernels::matmul(x, w, &shape, bias.is_some(), out)
     }
 
-    fn input_grad(&self, w: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        let shape = matrices([self.rows, self.inputs, self.outputs], [false, false]);
-        zoo_kernels::matmul(grad, w, &shape, false, out)
-    }
-
-    fn weight_grad(&self, x: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        let shape = matrices([self.outputs, self.inputs, self.rows], [true, false]);
-        zoo_kernels::matmul(grad, x, &shape, false, out)
+    fn backward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        grad: &[f32],
+        grads: ConvGrads<'_>,
+    ) -> Result<(), KernelError> {
+        if let Some(bias) = grads.bias {
+            zoo_kernels::bias_grad(grad, self.rows, self.outputs, 1, bias)?;
+        }
+        if let Some(of_x) = grads.x {
+            let shape = matrices([self.rows, self.inputs, self.outputs], [false, false]);
+            zoo_kernels::matmul(grad, w, &shape, false, of_x)?;
+        }
+        if let Some(of_w) = grads.w {
+            let shape = matrices([self.outputs, self.inputs, self.rows], [true, false]);
+            zoo_kernels::matmul(grad, x, &shape, false, of_w)?;
+        }
+        Ok(())
     }
 }
 
@@ -362,25 +379,32 @@ impl Product for Batched {
         zoo_kernels::matmul(a, b, &self.0, false, out)
     }
 
-    fn input_grad(&self, b: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        let MatmulShape { n, k, .. } = self.0;
-        let shape = MatmulShape {
-            n: k,
-            k: n,
-            b_transposed: true,
-            ..self.0
-        };
-        zoo_kernels::matmul(grad, b, &shape, false, out)
-    }
-
-    fn weight_grad(&self, a: &[f32], grad: &[f32], out: &mut [f32]) -> Result<(), KernelError> {
-        let MatmulShape { m, k, .. } = self.0;
-        let shape = MatmulShape {
-            m: k,
-            k: m,
-            a_transposed: true,
-            ..self.0
-        };
-        zoo_kernels::matmul(a, grad, &shape, false, out)
+    fn backward(
+        &self,
+        a: &[f32],
+        b: &[f32],
+        grad: &[f32],
+        grads: ConvGrads<'_>,
+    ) -> Result<(), KernelError> {
+        let MatmulShape { m, n, k, .. } = self.0;
+        if let Some(of_a) = grads.x {
+            let shape = MatmulShape {
+                n: k,
+                k: n,
+                b_transposed: true,
+                ..self.0
+            };
+            zoo_kernels::matmul(grad, b, &shape, false, of_a)?;
+        }
+        if let Some(of_b) = grads.w {
+            let shape = MatmulShape {
+                m: k,
+                k: m,
+                a_transposed: true,
+                ..self.0
+            };
+            zoo_kernels::matmul(a, grad, &shape, false, of_b)?;
+        }
+        Ok(())
     }
 }
