@@ -48,7 +48,7 @@ pub(crate) fn check(subject: &Subject<'_>, search: &Search, report: &mut Report)
             // A runtime that is not installed is no fault of the plugin.
             if let Ok(runtime_found) = found {
                 report.add(
-                    format!("{name}: equals candle on {runtime}"),
+                    format!("{name}: computes the same on {runtime}"),
                     parity(&*session, graph, &files, &*runtime_found),
                 );
             }

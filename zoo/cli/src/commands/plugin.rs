@@ -104,7 +104,7 @@ pub fn run(args: Plugin, globals: &Globals) -> Result {
     match args.command {
         Command::New(args) => plugin_new::new(args),
         Command::Check(args) => check(args, globals),
-        Command::Add(args) => add(args, globals),
+        Command::Add(args) => add(args),
         Command::List(args) => list(args),
         Command::Remove(args) => remove(args),
     }
@@ -196,7 +196,7 @@ fn store() -> Result<Store> {
     })
 }
 
-fn add(args: Add, globals: &Globals) -> Result {
+fn add(args: Add) -> Result {
     let store = store()?;
     let inspected = inspect(&args.file, None).map_err(zoo_host::Error::from)?;
     if !args.yes {
@@ -216,7 +216,6 @@ fn add(args: Add, globals: &Globals) -> Result {
     }
     let added = store.add(&inspected, models)?;
     tracing::debug!("kept in {}", store.folder().display());
-    let _ = globals;
     print(&format!(
         "added {} {}: {}\n",
         added.package,

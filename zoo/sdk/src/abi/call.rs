@@ -380,16 +380,18 @@ pub(crate) fn last_panic() -> MutexGuard<'static, Option<String>> {
 
 /// A panic as a sentence.
 pub(crate) fn describe_panic(payload: Box<dyn Any + Send>) -> String {
-    let message = match (
-        payload.downcast_ref::<&str>(),
-        payload.downcast_ref::<String>(),
-    ) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "without a message".to_owned(),
+    let message = match payload
+        .downcast::<&str>()
+        .map_err(|p| p.downcast::<String>())
+    {
+        Ok(text) => (*text).to_owned(),
+        Err(Ok(text)) => *text,
+        Err(Err(other)) => {
+            // It may panic in its drop, and nothing would be left to catch that.
+            std::mem::forget(other);
+            "without a message".to_owned()
+        }
     };
-    // A payload of another type may panic in its drop, and nothing would be left to catch that.
-    std::mem::forget(payload);
     match last_panic().take() {
         Some(place) => format!("it panicked at {place}: {message}"),
         None => format!("it panicked: {message}"),

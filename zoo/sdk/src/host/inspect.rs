@@ -316,3 +316,63 @@ pub(crate) fn read_block(block: &[u8]) -> Result<Metadata, Problem> {
     }
     Ok(metadata)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn block(json: &str) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        for word in [1, 0, json.len() as u32, 0] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(json.as_bytes());
+        bytes.resize(size_of::<Meta>(), 0);
+        bytes
+    }
+
+    #[test]
+    fn blocks_are_read_whole_or_not_at_all() {
+        let good = r#"{"package":"p","version":"1","unknown":{"later":1}}"#;
+        let read = read_block(&block(good)).unwrap();
+        assert_eq!((read.abi, read.package.as_str()), ((1, 0), "p"));
+        for (json, cause) in [
+            (r#"{"version":"1"}"#, "package"),
+            (r#"{"package":"","version":"1"}"#, "no name"),
+            (
+                r#"{"package":"\u001b[2J","version":"1"}"#,
+                "control characters",
+            ),
+            ("[]", "invalid"),
+        ] {
+            let error = read_block(&block(json)).unwrap_err().to_string();
+            assert!(error.contains(cause), "{cause}: {error}");
+        }
+        for len in 0..size_of::<Meta>() {
+            assert!(read_block(&block(good)[..len]).is_err(), "{len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_block_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 1008), len in 0u32..1200) {
+            let mut block = MAGIC.to_vec();
+            block.extend(bytes);
+            block[16..20].copy_from_slice(&1u32.to_le_bytes());
+            block[24..28].copy_from_slice(&len.to_le_bytes());
+            let _ = read_block(&block);
+        }
+
+        #[test]
+        fn no_file_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), elf in any::<bool>()) {
+            let mut bytes = bytes;
+            if elf && bytes.len() > 20 {
+                bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+                bytes[16..20].copy_from_slice(&[3, 0, 62, 0]);
+            }
+            let _ = metadata(&bytes);
+        }
+    }
+}

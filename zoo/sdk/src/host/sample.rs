@@ -59,6 +59,12 @@ impl Plugin for Sample {
         cx: &mut dyn Context,
     ) -> Result<TrainReport> {
         misbehave(&request.model, "train");
+        let settings = request.model.clone();
+        // As rayon does it: a worker's panic goes on where it is waited for.
+        let worker = std::thread::spawn(move || misbehave(&settings, "worker"));
+        if let Err(panic) = worker.join() {
+            std::panic::resume_unwind(panic);
+        }
         if data.train.is_empty() {
             return Err(Error::input("no images"));
         }

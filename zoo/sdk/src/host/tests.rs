@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Array, Checkpoint, Context, Control, Dataset, Elements, Error, EvaluateRequest, Event,
     OpenRequest, Plugin, Result, Session, Silent, Split, Tensors, TrainRequest, View,
-    abi::{Limits, Peer},
+    abi::{Caller, Limits, Peer, TensorRef, op},
     guest,
 };
 
@@ -205,7 +205,7 @@ fn what_the_host_says_reaches_the_plugin() {
 #[test]
 fn panics_are_errors() {
     let plugin = foreign(library());
-    for place in ["train", "checkpoint"] {
+    for place in ["train", "checkpoint", "worker"] {
         let model = json!({"panic": place});
         let error = train(&plugin, &request(model), &mut Notes::default()).unwrap_err();
         assert!(
@@ -240,6 +240,63 @@ fn panics_are_errors() {
             .is_ok()
     );
 }
+
+#[test]
+fn sessions_that_are_not_there_are_errors() {
+    let library = library();
+    let mut back = |_: &Caller<'_>| Err(Error::Host("unexpected".into()));
+    for session in [0, 12345, u64::MAX] {
+        for op in [op::GRAPHS, op::CLOSE, op::EXPORT, op::RUN, 77] {
+            let request = Caller {
+                op,
+                session,
+                json: "{\"graph\":\"shift\"}",
+                tensors: Vec::new(),
+                host: None,
+            };
+            let error = library.call(&request, &mut back).unwrap_err().to_string();
+            let cause = match op {
+                77 => "does not know operation 77".to_owned(),
+                _ => format!("there is no session {session}"),
+            };
+            assert!(error.contains(&cause), "{error}");
+        }
+    }
+}
+
+#[test]
+fn requests_that_make_no_sense_are_errors() {
+    let library = library();
+    let mut back = |_: &Caller<'_>| Err(Error::Host("unexpected".into()));
+    let tensor = Array::u8([2], [1, 2]).unwrap();
+    for (op, json, name, cause) in [
+        (op::TRAIN, "[", "x", "JSON"),
+        (op::OPEN, "{}", "x", "missing field"),
+        (op::OPEN, OPEN, "x", "\"x\" belongs nowhere"),
+        (op::OPEN, OPEN, "weights/x", "net/mean is missing"),
+        (
+            op::EVALUATE,
+            EVALUATE,
+            "split.images",
+            "not images of [1, 2, 2]",
+        ),
+        (op::EVALUATE, EVALUATE, "x", "belongs nowhere"),
+    ] {
+        let request = Caller {
+            op,
+            session: 0,
+            json,
+            tensors: vec![TensorRef::of(name, &tensor)],
+            host: None,
+        };
+        let error = library.call(&request, &mut back).unwrap_err().to_string();
+        assert!(error.contains(cause), "{cause}: {error}");
+    }
+}
+
+const OPEN: &str = r#"{"plugin":0,"model":{},"threads":1,"device":"cpu","data":
+    {"name":"d","image":[1,2,2],"classes":[],"binarization":"none","sha256":""}}"#;
+const EVALUATE: &str = r#"{"request":{"seed":1,"batch":1,"importance_samples":0},"image":[1,2,2]}"#;
 
 #[test]
 fn wrong_answers_are_refused() {
