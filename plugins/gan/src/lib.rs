@@ -347,3 +347,6 @@ impl Model for Gan {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests;

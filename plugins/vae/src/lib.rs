@@ -486,3 +486,6 @@ impl Model for Vae {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests;
