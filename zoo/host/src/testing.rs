@@ -55,6 +55,7 @@ impl Plugin for FakePlugin {
             paper: Paper::default(),
             version: VERSION.into(),
             graphs: Default::default(),
+            signatures: vec![],
             best_metric: Some(("nll_nats".into(), false)),
             model_schema: json!({
                 "type": "object", "additionalProperties": false,

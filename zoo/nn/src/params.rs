@@ -39,10 +39,19 @@ pub struct Params {
 #[derive(Debug)]
 struct Store {
     device: Device,
-    stream: Stream,
-    /// Weights to take instead of fresh ones; what remains after a model is made is left over.
-    source: Option<Mutex<Tensors>>,
+    source: Source,
     entries: Mutex<BTreeMap<String, Entry>>,
+}
+
+/// Where the values come from.
+#[derive(Debug)]
+enum Source {
+    /// Drawn by the stream of each path.
+    Fresh(Stream),
+    /// Given; what remains after a model is made is left over.
+    Given(Mutex<Tensors>),
+    /// Zeros.
+    Blank,
 }
 
 #[derive(Clone, Debug)]
@@ -81,18 +90,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Params {
     /// Fresh weights: each is drawn by its own path and the seed, so that adding one layer changes no other.
     pub fn fresh(seed: u64, device: &Device) -> Self {
-        Self::over(Stream::new(seed).named("params"), device, None)
+        Self::over(Source::Fresh(Stream::new(seed).named("params")), device)
+    }
+
+    /// Zeros, for a model of which only shapes matter.
+    pub(crate) fn blank() -> Self {
+        Self::over(Source::Blank, &Device::Cpu)
     }
 
     /// Given weights. Call [`Params::finish`] when the model is made.
     pub fn given(weights: Tensors, device: &Device) -> Self {
-        Self::over(Stream::new(0), device, Some(Mutex::new(weights)))
+        Self::over(Source::Given(Mutex::new(weights)), device)
     }
 
-    fn over(stream: Stream, device: &Device, source: Option<Mutex<Tensors>>) -> Self {
+    fn over(source: Source, device: &Device) -> Self {
         let store = Store {
             device: device.clone(),
-            stream,
             source,
             entries: Mutex::default(),
         };
@@ -156,8 +169,9 @@ impl Params {
         }
         let count = shape.iter().product();
         let values = match &self.store.source {
-            Some(source) => {
-                let array = lock(source)
+            Source::Blank => vec![0.0; count],
+            Source::Given(weights) => {
+                let array = lock(weights)
                     .remove(path)
                     .ok_or_else(|| problem("is missing from the weights".into()))?;
                 if array.shape() != shape {
@@ -168,8 +182,8 @@ impl Params {
                 }
                 array.as_f32().map_err(|e| problem(e.to_string()))?.to_vec()
             }
-            None => {
-                let stream = self.store.stream.named(path);
+            Source::Fresh(stream) => {
+                let stream = stream.named(path);
                 match init {
                     Init::Constant(value) => vec![value as f32; count],
                     Init::Uniform(bound) => stream
@@ -198,10 +212,10 @@ impl Params {
 
     /// Checks that no given weight is left over.
     pub fn finish(&self) -> Result<()> {
-        let Some(source) = &self.store.source else {
+        let Source::Given(weights) = &self.store.source else {
             return Ok(());
         };
-        match lock(source).keys().next() {
+        match lock(weights).keys().next() {
             Some(name) => Err(Error::Param {
                 name: name.clone(),
                 message: "is in the weights, but the model has no such parameter".into(),

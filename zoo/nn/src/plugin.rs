@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, marker::PhantomData};
 use candle_core::Device;
 use serde_json::{Value as Json, json};
 use zoo_sdk::{
-    Context, DataSpec, Dataset, Description, EvaluateRequest, Graph, GraphInfo, Metrics,
-    OpenRequest, Paper, Plugin, Session, Split, Tensors, TrainReport, TrainRequest,
+    Binarization, Context, DataSpec, Dataset, Description, EvaluateRequest, Graph, GraphInfo,
+    Metrics, OpenRequest, Paper, Plugin, SHOWN_IMAGE, Session, Split, Tensors, TrainReport,
+    TrainRequest,
 };
 
 use crate::{
@@ -57,6 +58,7 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
                 .iter()
                 .map(|(name, doc)| (name.to_string(), doc.to_string()))
                 .collect(),
+            signatures: shown::<M>().unwrap_or_default(),
             best_metric: info.best_metric.map(|(name, larger)| (name.into(), larger)),
             model_schema: schemars::schema_for!(M::Config).to_value(),
             train_schema: schemars::schema_for!(TrainConfig).to_value(),
@@ -78,6 +80,33 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
     fn open(&self, request: &OpenRequest) -> zoo_sdk::Result<Box<dyn Session>> {
         Ok(Box::new(ModelSession::<M>::new(request)?))
     }
+}
+
+/// Signatures of the graphs in the recommended settings, for [`SHOWN_IMAGE`].
+fn shown<M: Model>() -> Result<Vec<GraphInfo>> {
+    let config = serde_json::from_value(defaults::<M>()["model"].take())
+        .map_err(|e| Error::input(format!("model settings: {e}")))?;
+    let data = DataSpec {
+        name: String::new(),
+        image: SHOWN_IMAGE,
+        classes: (0..10).map(|class| class.to_string()).collect(),
+        binarization: Binarization::Dynamic,
+        sha256: String::new(),
+        licence: None,
+    };
+    Ok(signatures(&M::new(&config, &data, &Params::blank())?))
+}
+
+/// Signatures of all graphs of a model.
+fn signatures<M: Model>(model: &M) -> Vec<GraphInfo> {
+    let docs: BTreeMap<&str, &str> = M::INFO.graphs.iter().copied().collect();
+    let info = |graph: GraphFn<M>| GraphInfo {
+        name: graph.name.into(),
+        doc: docs.get(graph.name).copied().unwrap_or_default().into(),
+        inputs: graph.inputs,
+        outputs: graph.outputs,
+    };
+    model.graphs().into_iter().map(info).collect()
 }
 
 /// The paper's settings under the recommended ones of `default.toml`.
@@ -220,14 +249,7 @@ impl<M: Model> ModelSession<M> {
 
 impl<M: Model> Session for ModelSession<M> {
     fn graphs(&self) -> zoo_sdk::Result<Vec<GraphInfo>> {
-        let docs: BTreeMap<&str, &str> = M::INFO.graphs.iter().copied().collect();
-        let info = |graph: GraphFn<M>| GraphInfo {
-            name: graph.name.into(),
-            doc: docs.get(graph.name).copied().unwrap_or_default().into(),
-            inputs: graph.inputs,
-            outputs: graph.outputs,
-        };
-        Ok(self.model.graphs().into_iter().map(info).collect())
+        Ok(signatures(&self.model))
     }
 
     fn run(&self, graph: &str, inputs: &Tensors) -> zoo_sdk::Result<Tensors> {

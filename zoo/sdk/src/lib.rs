@@ -23,7 +23,7 @@ pub use data::{Binarization, DataSpec, Dataset, Elements, Split, View};
 pub use draw::draw_inputs;
 pub use message::{
     Checkpoint, Control, DENSITY_FAMILIES, Description, EvaluateRequest, Event, GraphInfo,
-    LossTerm, OpenRequest, Paper, StateRecord, StopReason, TrainReport, TrainRequest,
+    LossTerm, OpenRequest, Paper, SHOWN_IMAGE, StateRecord, StopReason, TrainReport, TrainRequest,
 };
 pub use plugin::{Context, Plugin, Session, Silent};
 pub use rng::Stream;

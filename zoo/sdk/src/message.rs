@@ -23,6 +23,9 @@ pub struct Paper {
     pub url: String,
 }
 
+/// Channels, height and width of the images for which a [`Description`] shows signatures.
+pub const SHOWN_IMAGE: [usize; 3] = [1, 28, 28];
+
 /// What a plugin says of a model before anything is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
@@ -40,6 +43,9 @@ pub struct Description {
     pub version: String,
     /// Graphs it exports: the name, and what it computes in one line.
     pub graphs: BTreeMap<String, String>,
+    /// Their signatures in the default settings, for images of [`SHOWN_IMAGE`]; empty where the model takes no such images.
+    #[serde(default)]
+    pub signatures: Vec<GraphInfo>,
     /// The metric that decides which checkpoint is best, and whether a larger one is better.
     pub best_metric: Option<(String, bool)>,
     /// JSON schema of the model's settings.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use zoo_host::settings::{self, Setting};
-use zoo_sdk::Description;
+use zoo_sdk::{Description, Distribution, GraphInfo, Port, SHOWN_IMAGE};
 
 use super::{Globals, models::citation};
 use crate::failure::{Outcome, Result};
@@ -19,43 +19,28 @@ pub struct Describe {
     json: bool,
 }
 
-/// What a graph of that name reads and gives, in every model that has it.
-const GRAPHS: [(&str, &str, &str); 9] = [
-    ("encode", "x", "mean, log_var, or z"),
-    ("decode", "z", "x"),
-    ("reconstruct", "x", "x_hat"),
-    ("sample", "noise [, label]", "x"),
-    ("complete", "noise, x, mask", "x"),
-    ("log_prob", "x [, noise] [, label]", "log_prob"),
-    ("discriminate", "x [, label]", "logit"),
-    ("step_row", "state of the row", "state"),
-    ("step_pixel", "state of the pixel", "x, state"),
-];
-
-/// What a port of that name carries, in every graph that has it.
-const PORTS: [(&str, &str); 10] = [
-    ("x", "images, f32 [N,C,H,W], 0 is black and 1 is white"),
-    ("x_hat", "reconstructed images, f32 [N,C,H,W] in 0 to 1"),
-    ("z", "latent vectors, f32 [N,L]"),
-    (
-        "mean, log_var",
-        "mean and log-variance of q(z|x), f32 [N,L]",
-    ),
+/// What ports of the fixed names carry, beyond their shapes.
+const PORTS: [(&str, &str); 12] = [
+    ("x", "images: 0 is black and 1 is white"),
+    ("x_hat", "reconstructed images"),
+    ("z", "latent vectors"),
+    ("mean", "mean of q(z|x)"),
+    ("log_var", "logarithm of the variance of q(z|x)"),
     (
         "noise",
-        "random numbers that the caller draws, so that the same noise gives the same image everywhere; the port says \
-         whether they are normal or uniform",
+        "random numbers that the caller draws, so that the same noise gives the same image everywhere",
     ),
-    ("label", "classes, i64 [N]"),
+    ("label", "classes"),
     (
         "mask",
         "1 where a pixel is given, 0 where it is to be drawn",
     ),
-    ("log_prob", "log p(x) of each image in nats, f32 [N]"),
+    ("log_prob", "log p(x) of each image in nats"),
     (
         "logit",
-        "f32 [N]; its sigmoid is the probability that the image is real",
+        "its sigmoid is the probability that the image is real",
     ),
+    ("logits", "unnormalised log-probabilities"),
     ("state", "what one step hands to the next"),
 ];
 
@@ -93,26 +78,7 @@ fn prose(d: &Description, settings: &[Setting]) -> String {
             "Best    the checkpoint with the {better} {metric} on held-out images (data.valid)\n"
         ));
     }
-    text.push_str("\nGraphs that `zoo export` writes\n");
-    let mut ports = String::new();
-    for (name, doc) in &d.graphs {
-        text.push_str(&format!("  {name}\n"));
-        text.push_str(&wrap(doc, 6, WIDTH));
-        if let Some((_, reads, gives)) = GRAPHS.iter().find(|(n, ..)| n == name) {
-            text.push_str(&format!("      reads {reads}; gives {gives}\n"));
-            ports.push_str(&format!("{reads} {gives} "));
-        }
-    }
-    let used: Vec<&str> = ports
-        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .collect();
-    text.push_str("\nPorts\n");
-    for (name, meaning) in PORTS {
-        if name.split(", ").any(|n| used.contains(&n)) {
-            text.push_str(&format!("  {name}\n"));
-            text.push_str(&wrap(meaning, 6, WIDTH));
-        }
-    }
+    text.push_str(&graphs(d));
     text.push_str("\nSettings (change one with --set KEY=VALUE; `model.` may be left out)\n");
     for setting in settings {
         text.push_str(&format!("  {} = {}\n", setting.key, setting.default));
@@ -131,4 +97,49 @@ fn prose(d: &Description, settings: &[Setting]) -> String {
         d.name
     ));
     text
+}
+
+/// The graphs with their ports, and what the ports carry.
+fn graphs(d: &Description) -> String {
+    let [c, h, w] = SHOWN_IMAGE;
+    let mut text = String::from("\nGraphs that `zoo export` writes");
+    if !d.signatures.is_empty() {
+        text.push_str(&format!(
+            " (N is the batch; shapes are those of the default settings and {c}x{h}x{w} images)"
+        ));
+    }
+    text.push('\n');
+    for (name, doc) in &d.graphs {
+        text.push_str(&format!("  {name}\n"));
+        text.push_str(&wrap(doc, 6, WIDTH));
+        if let Some(graph) = d.signatures.iter().find(|g| g.name == *name) {
+            for (verb, ports) in [("reads", &graph.inputs), ("gives", &graph.outputs)] {
+                let ports: Vec<String> = ports.iter().map(port).collect();
+                text.push_str(&format!("      {verb} {}\n", ports.join(", ")));
+            }
+        }
+    }
+    let used = |name: &str| {
+        let all = |g: &GraphInfo| g.inputs.iter().chain(&g.outputs).any(|p| p.name == name);
+        d.signatures.iter().any(all)
+    };
+    let known: Vec<_> = PORTS.iter().filter(|(name, _)| used(name)).collect();
+    if !known.is_empty() {
+        text.push_str("\nPorts\n");
+        for (name, meaning) in known {
+            text.push_str(&wrap(&format!("{name}: {meaning}"), 2, WIDTH));
+        }
+    }
+    text
+}
+
+/// A port in one line: name, type, what to feed.
+fn port(port: &Port) -> String {
+    let values = match (port.distribution, port.range) {
+        (Some(Distribution::Normal), _) => ", standard normal".to_owned(),
+        (Some(Distribution::Uniform), _) => ", uniform in [0, 1)".to_owned(),
+        (None, Some([low, high])) => format!(" in {low} to {high}"),
+        (None, None) => String::new(),
+    };
+    format!("{} {}{values}", port.name, port.value_type())
 }

@@ -198,9 +198,10 @@ const QUICK: [Plan; 2] = [
             "model.latent=32",
             "train.batch=32",
             "train.learning_rate=1e-3",
+            "train.schedule=cosine",
             "train.ema=0.98",
         ],
-        epochs: 7,
+        epochs: 15,
         max_seconds: 48.0,
     },
 ];

@@ -74,6 +74,7 @@ pub fn resolve_data(source: &str, set: &[String]) -> Result<(String, DataSetting
         paper: Default::default(),
         version: String::new(),
         graphs: Default::default(),
+        signatures: vec![],
         best_metric: None,
         model_schema: nothing(),
         train_schema: nothing(),

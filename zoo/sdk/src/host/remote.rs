@@ -122,11 +122,38 @@ fn check_description(d: &Description) -> Result<(), String> {
             ));
         }
     }
+    check_graphs(&d.signatures)?;
     for (table, schema) in [("model", &d.model_schema), ("train", &d.train_schema)] {
         if !schema.is_object() || !d.defaults[table].is_object() {
             return Err(format!(
                 "the settings of {table:?} have no schema or no defaults"
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Graphs and their ports have names, each its own.
+fn check_graphs(graphs: &[GraphInfo]) -> Result<(), String> {
+    for (i, graph) in graphs.iter().enumerate() {
+        let again = graphs[..i].iter().any(|g| g.name == graph.name);
+        if again || graph.name.is_empty() || graph.outputs.is_empty() {
+            return Err(format!(
+                "graph {:?} has no name, a name that is taken, or no outputs",
+                shown(&graph.name)
+            ));
+        }
+        for ports in [&graph.inputs, &graph.outputs] {
+            for (k, port) in ports.iter().enumerate() {
+                let again = ports[..k].iter().any(|p| p.name == port.name);
+                if again || port.name.is_empty() || port.name.chars().any(char::is_control) {
+                    return Err(format!(
+                        "graph {:?}: port {:?} has no name, or one that is taken",
+                        shown(&graph.name),
+                        shown(&port.name)
+                    ));
+                }
+            }
         }
     }
     Ok(())
@@ -262,27 +289,7 @@ impl RemoteSession {
         let broken = self.broken(op::GRAPHS);
         let graphs: Vec<GraphInfo> =
             read(&self.call(op::GRAPHS, "{}", Vec::new())?.json).map_err(&broken)?;
-        for (i, graph) in graphs.iter().enumerate() {
-            let again = graphs[..i].iter().any(|g| g.name == graph.name);
-            if again || graph.name.is_empty() || graph.outputs.is_empty() {
-                return Err(broken(format!(
-                    "graph {:?} has no name, a name that is taken, or no outputs",
-                    shown(&graph.name)
-                )));
-            }
-            for ports in [&graph.inputs, &graph.outputs] {
-                for (k, port) in ports.iter().enumerate() {
-                    let again = ports[..k].iter().any(|p| p.name == port.name);
-                    if again || port.name.is_empty() || port.name.chars().any(char::is_control) {
-                        return Err(broken(format!(
-                            "graph {:?}: port {:?} has no name, or one that is taken",
-                            shown(&graph.name),
-                            shown(&port.name)
-                        )));
-                    }
-                }
-            }
-        }
+        check_graphs(&graphs).map_err(broken)?;
         Ok(graphs)
     }
 }

@@ -45,6 +45,7 @@ impl Plugin for Sample {
             paper: Paper::default(),
             version: "1".into(),
             graphs: BTreeMap::from([("shift".into(), "x plus the mean".into())]),
+            signatures: vec![],
             best_metric: Some(("mean".into(), false)),
             model_schema: json!({"type": "object"}),
             train_schema: json!({"type": "object"}),
