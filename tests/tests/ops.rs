@@ -190,6 +190,24 @@ const TABLE: &[Row] = &[
     Row("Embedding", &[&[5]], &[3], |io| {
         layers::Embedding::new(&params(), 5, 3)?.forward(&io[0].argmax(1)?)
     }),
+    Row("masked_conv2d", &[&[2, 4, 5]], &[4, 4, 5], |io| {
+        let mask = Tensor::new(&[[[[1f32, 1., 0.]]]], &Device::Cpu)?;
+        io[0].masked_conv2d(&weight(&[4, 2, 1, 3]), &Value::constant(mask), None, [0, 1])
+    }),
+    Row("padded_conv2d", &[&[2, 4, 5]], &[4, 4, 5], |io| {
+        io[0].padded_conv2d(&weight(&[4, 2, 1, 3]), None, [0, 1])
+    }),
+    Row("gated_tanh", &[&[4, 3]], &[2, 3], |io| io[0].gated_tanh()),
+    Row("lstm_cell", &[&[8, 3], &[2, 3]], &[2, 3], |io| {
+        let (state, cell) = io[0].lstm_cell(Some(&io[1]))?;
+        state.add(&cell)
+    }),
+    Row("row_lstm", &[&[8, 3, 4]], &[2, 3, 4], |io| {
+        io[0].row_lstm(&weight(&[8, 2, 3]), &weight(&[8]))
+    }),
+    Row("cross_entropy", &[&[5], &[5]], &[], |io| {
+        loss::cross_entropy(&io[0], &io[1].argmax(1)?)
+    }),
     Row("bernoulli_nll", &[&[2, 3], &[2, 3]], &[], |io| {
         loss::bernoulli_nll(&io[0].mul_scalar(40.0)?, &io[1].sigmoid()?)
     }),
