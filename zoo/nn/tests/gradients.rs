@@ -1,4 +1,5 @@
 //! Every operation's gradient against finite differences, in f64 (candle's operations) and f32 (our kernels).
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use zoo_nn::{DType, Device, Result, Stream, Tensor, Value, concat, loss};
 
