@@ -298,6 +298,77 @@ fn somebody_elses_plugin_is_checked_added_used_and_removed() {
 }
 
 #[test]
+fn a_training_whose_process_dies_keeps_its_checkpoints() {
+    let place = Place::new();
+    let file = third_party().to_str().unwrap();
+    let train = [
+        &[
+            "--isolate",
+            "--plugin",
+            file,
+            "train",
+            "bernoulli",
+            "--data",
+            "fashion-small",
+        ],
+        &[
+            "--out",
+            "run",
+            "--set",
+            "data.limit=256",
+            "--set",
+            "train.checkpoint_every=5",
+        ][..],
+    ]
+    .concat();
+    let log = place.0.path().join("log");
+    let mut zoo = place
+        .command(&[&train[..], &["--steps", "100000000"]].concat())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while !place.0.path().join("run/checkpoints/10").exists() {
+        assert!(
+            std::time::Instant::now() < until,
+            "{}",
+            std::fs::read_to_string(&log).unwrap()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let parent = zoo.id().to_string();
+    let children = ok(Command::new("ps").args(["-o", "pid=", "--ppid", &parent]));
+    ok(Command::new("kill").args(["-KILL", children.trim()]));
+    assert_eq!(zoo.wait().unwrap().code(), Some(1));
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        said.contains("in `train`, the plugin's process was ended by signal 9"),
+        "{said}"
+    );
+
+    let step = |entry: std::io::Result<std::fs::DirEntry>| -> u64 {
+        entry
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let kept = std::fs::read_dir(place.0.path().join("run/checkpoints")).unwrap();
+    let newest = kept.map(step).max().unwrap();
+    let more = (newest + 1).to_string();
+    place.ok(&[&train[..], &["--resume", "--steps", &more]].concat());
+    assert!(
+        place
+            .0
+            .path()
+            .join(format!("run/checkpoints/{more}"))
+            .exists()
+    );
+}
+
+#[test]
 fn an_added_library_that_changes_is_not_loaded() {
     let place = Place::new();
     place.ok(&["plugin", "add", third_party().to_str().unwrap(), "--yes"]);
@@ -498,4 +569,56 @@ impl zoo_sdk::Context for Keep {
     fn images(&mut self, _: u64, _: &str, _: &zoo_sdk::Array) -> zoo_sdk::Result<()> {
         Ok(())
     }
+}
+
+/// The lines after `$ ` in the author's guide.
+fn guide() -> Vec<String> {
+    let readme = std::fs::read_to_string(root().join("zoo/sdk/README.md")).unwrap();
+    let (_, guide) = readme.split_once("\n## The author's guide\n").unwrap();
+    let (guide, _) = guide.split_once("\n## ").unwrap();
+    let lines = guide
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("$ "));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_authors_guide_knows_the_commands() {
+    let lines = guide();
+    assert!(lines.len() > 8, "{lines:?}");
+    for line in lines.iter().filter(|line| line.starts_with("zoo ")) {
+        // Whatever comes before --help must be understood.
+        let words: Vec<&str> = line.split_whitespace().skip(1).chain(["--help"]).collect();
+        assert!(Place::new().ok(&words).contains("Usage: zoo"), "{line}");
+    }
+}
+
+/// As somebody does it who reads it: `cargo test --workspace --test plugins -- --ignored the_authors_guide`.
+#[test]
+#[ignore = "builds the runtimes once more, which takes minutes"]
+fn the_authors_guide_is_true() {
+    let place = Place::new();
+    let mut folder = place.0.path().to_path_buf();
+    let mut path = vec![workspace().to_path_buf()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    let path = std::env::join_paths(path).unwrap();
+    for line in guide() {
+        if let Some(below) = line.strip_prefix("cd ") {
+            folder.push(below);
+            // An author waits some minutes for the first build. This one finds most of it here, as its versions are the same.
+            let target = workspace().parent().unwrap();
+            std::os::unix::fs::symlink(target, folder.join("target")).unwrap();
+            std::fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+            continue;
+        }
+        let mut command = Command::new("sh");
+        command
+            .args(["-e", "-c", &line])
+            .current_dir(&folder)
+            .env("PATH", &path)
+            .env("ZOO_DATA_DIR", place.0.path().join("data"))
+            .env_remove("CARGO_TARGET_DIR");
+        ok(&mut command);
+    }
+    assert!(folder.join("grid.png").is_file() && folder.join("bundles/first/README.md").is_file());
 }

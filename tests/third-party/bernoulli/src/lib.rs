@@ -131,6 +131,8 @@ impl Plugin for Bernoulli {
                 ("sample".into(), "images from uniform noise".into()),
                 ("log_prob".into(), "log p(x) in nats".into()),
             ]),
+            // Only for people: `zoo describe` would show them.
+            signatures: Vec::new(),
             best_metric: Some(("nll_nats".into(), false)),
             model_schema,
             train_schema,
