@@ -71,7 +71,7 @@ fn allowed(name: &str, plugins: &BTreeSet<String>) -> BTreeSet<String> {
                 "zoo-runtimes",
                 "zoo-host",
                 "zoo-conformance", // for `zoo plugin check`
-                "zoo-nn", // only to switch on its devices
+                "zoo-nn",          // only to switch on its devices
             ]) | plugins
         }
         "zoo-tests" => arrows().into_keys().collect(),

@@ -211,9 +211,15 @@ fn loss_falls(subject: &Subject<'_>) -> Outcome {
         format!("60 steps reported {} losses", recorder.losses.len())
     })?;
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    let (start, end) = (mean(&recorder.losses[..5]), mean(&recorder.losses[55..]));
-    ensure(end < start, || {
-        format!("the mean loss went from {start:.4} to {end:.4} in 60 steps")
+    let (first, last) = (&recorder.losses[..10], &recorder.losses[50..]);
+    let (start, end) = (mean(first), mean(last));
+    let variance = last.iter().map(|l| (l - end).powi(2)).sum::<f64>() / 9.0;
+    // Three standard errors: a loss that only fluctuates does not fall by chance.
+    let noise = 3.0 * (variance * 2.0 / 10.0).sqrt();
+    ensure(start - end > noise, || {
+        format!(
+            "the mean loss of ten steps went from {start:.4} to {end:.4} in 60 steps, where {noise:.4} may be chance"
+        )
     })
 }
 
