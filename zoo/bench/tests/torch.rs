@@ -1,5 +1,6 @@
 //! The networks against PyTorch: gradients of the first step and the first five losses, from the same weights and data. PyTorch's numbers stand in
 //! `fixtures/torch/suite.json`, which `zoo/bench/python/golden.py` writes.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -63,21 +63,14 @@ pub enum Error {
         message: String,
     },
     /// A setting that nothing knows.
-    #[error("{origin}: there is no setting `{key}`{}", match nearest {
-        Some(nearest) => format!("; did you mean `{nearest}`? `zoo describe {model}` lists them all"),
-        None => format!(". Settings: {}", known.join(", ")),
-    })]
+    #[error("{origin}: there is no setting `{key}`{hint}")]
     UnknownKey {
         /// Where it was given.
         origin: Origin,
-        /// The model that is set up.
-        model: String,
         /// The whole key.
         key: String,
-        /// The key that is most like it.
-        nearest: Option<String>,
-        /// All keys there are.
-        known: Vec<String>,
+        /// The key that was meant, or all that there are.
+        hint: String,
     },
     /// A setting with a value of the wrong type or out of range.
     #[error("{origin}: `{key}` = {value}: expected {expected}")]

@@ -261,13 +261,17 @@ impl<'a> Builder<'a> {
         for (index, table) in TABLES.iter().enumerate() {
             known.extend(self.schema(index).keys(table));
         }
-        let nearest = nearest_key(key, &known);
+        let hint = match nearest_key(key, &known) {
+            Some(nearest) => format!(
+                "; did you mean `{nearest}`? `zoo describe {}` lists them all",
+                self.description.name
+            ),
+            None => format!(". Settings: {}", known.join(", ")),
+        };
         Error::UnknownKey {
             origin: origin.clone(),
-            model: self.description.name.clone(),
             key: key.to_owned(),
-            nearest,
-            known,
+            hint,
         }
     }
 
