@@ -105,10 +105,15 @@ fn write(out: &mut String, options: &DemoOptions, parts: &[Part], demo: &Demo) -
         }
     }
     let mut skipped: Vec<_> = parts.iter().flat_map(|p| &p.verified.skipped).collect();
-    skipped.dedup();
-    for (i, left_out) in skipped.iter().enumerate() {
-        let line = format!("{} was left out: {}", left_out.runtime, left_out.reason);
-        writeln!(out, "{}{line}", if i == 0 { "\n" } else { "\n\n" })?;
+    // One line for each runtime, not for each model.
+    skipped.sort_by(|a, b| a.runtime.cmp(&b.runtime));
+    skipped.dedup_by(|a, b| a.runtime == b.runtime);
+    if !skipped.is_empty() {
+        writeln!(out)?;
+    }
+    for left_out in skipped {
+        let (runtime, reason) = (&left_out.runtime, &left_out.reason);
+        writeln!(out, "- {runtime} was left out: {reason}")?;
     }
     writeln!(out, "\n## What is where\n")?;
     for part in parts {
