@@ -26,25 +26,6 @@ pub struct Installed {
     pub sha256: String,
 }
 
-/// Where user data of this project lives: `$XDG_DATA_HOME/zoo`, or `~/.local/share/zoo`; on macOS
-/// `~/Library/Application Support/zoo`, on Windows `%LOCALAPPDATA%\zoo`. `None` where there is no home.
-pub fn default_data_dir() -> Option<PathBuf> {
-    // The XDG specification has relative paths ignored.
-    let absolute = |name: &str| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    let base = if cfg!(windows) {
-        absolute("LOCALAPPDATA")?
-    } else if cfg!(target_os = "macos") {
-        absolute("HOME")?.join("Library/Application Support")
-    } else {
-        absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?
-    };
-    Some(base.join("zoo"))
-}
-
 /// Downloads ONNX Runtime with pip into `data_dir`. `progress` is told of each step.
 ///
 /// # Errors

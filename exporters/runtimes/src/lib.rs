@@ -28,6 +28,7 @@ mod candle;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod convert;
+mod data_dir;
 mod device;
 mod error;
 mod guard;
@@ -47,6 +48,7 @@ use std::path::PathBuf;
 use zoo_sdk::{Port, Tensors};
 
 pub use bench::{BenchFigures, BenchOptions, bench, example_inputs};
+pub use data_dir::default_data_dir;
 pub use device::Device;
 pub use error::{Error, Result};
 
@@ -100,7 +102,7 @@ pub struct LoadOptions {
 pub struct Search {
     /// The ONNX Runtime library that the user named: the file, or a folder that holds it.
     pub ort: Option<PathBuf>,
-    /// The folder under which `install` puts libraries; `install::default_data_dir` where it is left out.
+    /// The folder under which `install` puts libraries; [`default_data_dir`] where it is left out.
     pub data_dir: Option<PathBuf>,
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, Search, install};
+use crate::{Error, Result, Search, default_data_dir};
 
 /// The folder of a data directory that holds one folder for each installed library.
 pub(crate) const FOLDER: &str = "ort";
@@ -26,7 +26,7 @@ pub(crate) fn find(search: &Search) -> Result<PathBuf> {
         return named(Path::new(&path), "ORT_DYLIB_PATH");
     }
     let mut looked = vec!["ORT_DYLIB_PATH (not set)".to_string()];
-    if let Some(data_dir) = search.data_dir.clone().or_else(install::default_data_dir) {
+    if let Some(data_dir) = search.data_dir.clone().or_else(default_data_dir) {
         let folder = data_dir.join(FOLDER);
         if let Some(library) = installed(&folder)? {
             return Ok(library);

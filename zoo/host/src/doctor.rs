@@ -131,7 +131,7 @@ fn missing(name: &str, reason: String) -> RuntimeReport {
 
 fn data_dir(search: &Search) -> Option<PathBuf> {
     let named = search.data_dir.clone();
-    named.or_else(zoo_runtimes::install::default_data_dir)
+    named.or_else(zoo_runtimes::default_data_dir)
 }
 
 /// Devices on which a small file can be loaded. A runtime refuses what it does not have.

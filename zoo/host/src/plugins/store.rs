@@ -57,11 +57,9 @@ impl Store {
         }
     }
 
-    /// The user's own: under `$ZOO_DATA_DIR`, or where this system keeps an application's data. `None` where there is no home.
+    /// The user's own, in [`zoo_runtimes::default_data_dir`]. `None` where there is no home.
     pub fn of_user() -> Option<Self> {
-        let chosen = env::var_os("ZOO_DATA_DIR").map(PathBuf::from);
-        let chosen = chosen.filter(|path| path.is_absolute());
-        Some(Self::new(&chosen.or_else(data_dir)?))
+        Some(Self::new(&zoo_runtimes::default_data_dir()?))
     }
 
     /// Where the libraries are.
@@ -245,23 +243,6 @@ impl Store {
             Error::io("write", &path)(e)
         })
     }
-}
-
-/// Where this system keeps an application's data, by the rules that installed runtimes follow too.
-fn data_dir() -> Option<PathBuf> {
-    // The XDG specification has relative paths ignored.
-    let absolute = |name: &str| {
-        let path = env::var_os(name).map(PathBuf::from);
-        path.filter(|path| path.is_absolute())
-    };
-    let base = if cfg!(windows) {
-        absolute("LOCALAPPDATA")?
-    } else if cfg!(target_os = "macos") {
-        absolute("HOME")?.join("Library/Application Support")
-    } else {
-        absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?
-    };
-    Some(base.join("zoo"))
 }
 
 /// `my-gan-0123456789ab.so`
