@@ -17,13 +17,15 @@ impl fmt::Display for ValueType {
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, 0)
+        self.write(f, &[])
     }
 }
 
 impl Graph {
-    fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
-        let pad = "  ".repeat(depth);
+    /// `around`: the graphs that this one is a body of, the outermost first.
+    fn write(&self, f: &mut fmt::Formatter<'_>, around: &[&Self]) -> fmt::Result {
+        // A body stands below its attribute, which stands below its node.
+        let pad = "  ".repeat(2 * around.len());
         write!(f, "graph {}(", self.name)?;
         ports(f, &self.inputs)?;
         f.write_str(") -> (")?;
@@ -41,14 +43,15 @@ impl Graph {
         }
         for node in &self.nodes {
             write!(f, "{pad}  ")?;
-            self.write_node(f, node, depth)?;
+            self.write_node(f, node, around)?;
         }
         writeln!(f, "{pad}}}")
     }
 
-    fn write_node(&self, f: &mut fmt::Formatter<'_>, node: &Node, depth: usize) -> fmt::Result {
+    fn write_node(&self, f: &mut fmt::Formatter<'_>, node: &Node, around: &[&Self]) -> fmt::Result {
+        let scope = [around, &[self]].concat();
         let named: Vec<String> = node.outputs.iter().map(|o| format!("%{o}")).collect();
-        let read: Vec<String> = node.inputs.iter().map(|i| self.operand(i)).collect();
+        let read: Vec<String> = node.inputs.iter().map(|i| operand(i, &scope)).collect();
         write!(f, "{} = {}({})", named.join(", "), node.op, read.join(", "))?;
         let plain: Vec<String> = node
             .attributes
@@ -66,20 +69,20 @@ impl Graph {
         writeln!(f, " : {}", types.join(", "))?;
         for (key, attribute) in &node.attributes {
             if let Attribute::Graph(body) = attribute {
-                write!(f, "{}{key} = ", "  ".repeat(depth + 2))?;
-                body.write(f, depth + 2)?;
+                write!(f, "{}{key} = ", "  ".repeat(2 * scope.len()))?;
+                body.write(f, &scope)?;
             }
         }
         Ok(())
     }
+}
 
-    /// `%value`, `parameter.path`, a small constant's elements, or `_` for an input left out.
-    fn operand(&self, name: &str) -> String {
-        match self.initializer(name) {
-            _ if name.is_empty() => "_".into(),
-            Some(value) => inline(value).unwrap_or_else(|| name.into()),
-            None => format!("%{name}"),
-        }
+/// `%value`, `parameter.path`, a small constant's elements, or `_` for an input left out.
+fn operand(name: &str, scope: &[&Graph]) -> String {
+    match scope.iter().find_map(|graph| graph.initializer(name)) {
+        _ if name.is_empty() => "_".into(),
+        Some(value) => inline(value).unwrap_or_else(|| name.into()),
+        None => format!("%{name}"),
     }
 }
 

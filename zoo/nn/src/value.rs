@@ -165,8 +165,28 @@ pub(crate) fn record(
         at: here(location),
         source: Box::new(source),
     })?;
-    match trace::record(op, location, value.held.peek(), describe)? {
-        Some(origin) => Ok(Value { origin, ..value }),
+    match trace::record(op, location, &[value.held.peek()], describe)? {
+        Some(mut origins) => Ok(Value {
+            origin: origins.remove(0),
+            ..value
+        }),
         None => Ok(value),
     }
+}
+
+/// [`record`] for an operation with several results.
+#[track_caller]
+pub(crate) fn record_all(
+    values: Vec<Value>,
+    op: &'static str,
+    describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
+) -> Result<Vec<Value>> {
+    let results: Vec<&Tensor> = values.iter().map(|v| v.held.peek()).collect();
+    let Some(origins) = trace::record(op, Location::caller(), &results, describe)? else {
+        return Ok(values);
+    };
+    let named = values.into_iter().zip(origins);
+    Ok(named
+        .map(|(value, origin)| Value { origin, ..value })
+        .collect())
 }

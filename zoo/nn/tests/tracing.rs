@@ -1,6 +1,9 @@
 //! What a trace records, and what it refuses.
 
-use zoo_nn::{DType, Device, Error, Params, Port, Result, Tensor, Value, layers, trace};
+use zoo_nn::{
+    DType, Device, Error, Params, Pixel, Port, Raster, Result, Row, ScanStep, Scanned, Tensor,
+    Value, layers, raster_scan, scan, trace,
+};
 
 fn record(
     inputs: &[Port],
@@ -228,4 +231,178 @@ fn fused_operations_are_recorded_in_parts() {
     }
     let pads = zoo_graph::Attribute::Ints(vec![0, 1, 0, 1]);
     assert_eq!(graph.nodes[1].attributes["pads"], pads);
+}
+
+fn running_sum(x: &Value) -> Result<Scanned> {
+    let start = x.zeros_like_batch(&[2])?; // (N,2)
+    scan(&[start], &[(x, 1)], &[1], |states, slices| {
+        let sum = states[0].add(&slices[0])?; // (N,2)
+        Ok(ScanStep {
+            states: vec![sum.clone()],
+            outputs: vec![sum],
+        })
+    })
+}
+
+#[test]
+fn a_scan_carries_states_and_stacks_outputs() {
+    let x: Vec<f32> = (1..=12).map(|v| v as f32).collect();
+    let x: Value = Tensor::from_vec(x, (2, 3, 2), &Device::Cpu).unwrap().into();
+    let scanned = running_sum(&x).unwrap();
+    assert_eq!(
+        scanned.outputs[0].tensor().to_vec3::<f32>().unwrap(),
+        [
+            [[1.0, 2.0], [4.0, 6.0], [9.0, 12.0]],
+            [[7.0, 8.0], [16.0, 18.0], [27.0, 30.0]],
+        ]
+    );
+    assert_eq!(
+        scanned.states[0].tensor().to_vec2::<f32>().unwrap(),
+        [[9.0, 12.0], [27.0, 30.0]]
+    );
+}
+
+#[test]
+fn a_scan_is_recorded_with_its_body() {
+    let graph = record(
+        &[Port::batched("x", &[3, 2])],
+        &[Port::batched("y", &[3, 2])],
+        |io| Ok(vec![running_sum(&io[0])?.outputs.remove(0)]),
+    )
+    .unwrap();
+    insta::assert_snapshot!(graph, @r"
+    graph test(%x: f32[N,3,2]) -> (%y: f32[N,3,2]) {
+      %slice = Slice(%x, [0], [1], [1]) : f32[N,1,2]
+      %slice.2 = Slice(%slice, [0], [1], [2]) : f32[N,1,1]
+      %reshape = Reshape(%slice.2, [-1,1]) : f32[N,1]
+      %mul = Mul(%reshape, 0) : f32[N,1]
+      %expand = Expand(%mul, [1,2]) : f32[N,2]
+      %scan, %y = Scan(%expand, %x) {num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1]} : f32[N,2], f32[N,3,2]
+        body = graph scan(%state: f32[N,2], %input: f32[N,2]) -> (%add: f32[N,2], %identity: f32[N,2]) {
+          %add = Add(%state, %input) : f32[N,2]
+          %identity = Identity(%add) : f32[N,2]
+        }
+    }
+    ");
+}
+
+/// Each pixel is the sum of what stands left of it and above it, and its own input.
+fn sums(x: &Value, w: i64) -> Result<Value> {
+    let raster = Raster {
+        inputs: &[x],
+        states: vec![],
+        last: vec![x.zeros_like_batch(&[1, w as usize])?],
+    };
+    raster_scan(
+        raster,
+        |_, last| {
+            Ok(Row {
+                states: vec![],
+                context: vec![last[0].clone()],
+                pixels: vec![last[0].slice(2, 0, 1)?.mul_scalar(0.0)?.squeeze(2)?],
+            })
+        },
+        |states, inputs, context| {
+            let x = states[0].add(&inputs[0])?.add(&context[0])?; // (N,1)
+            Ok(Pixel {
+                states: vec![x.clone()],
+                outputs: vec![x],
+            })
+        },
+    )
+}
+
+#[test]
+fn a_raster_scan_sees_the_row_above_and_the_pixel_before() {
+    let x: Value = Tensor::ones((2, 1, 3, 4), DType::F32, &Device::Cpu)
+        .unwrap()
+        .into();
+    let y = sums(&x, 4).unwrap().flatten(1).unwrap();
+    let expected = [1., 2., 3., 4., 2., 5., 9., 14., 3., 9., 19., 34.];
+    for image in y.tensor().to_vec2::<f32>().unwrap() {
+        assert_eq!(image, expected);
+    }
+}
+
+#[test]
+fn a_raster_scan_is_recorded_as_a_scan_of_scans() {
+    let graph = record(
+        &[Port::batched("noise", &[1, 3, 4])],
+        &[Port::batched("x", &[1, 3, 4])],
+        |io| Ok(vec![sums(&io[0], 4)?]),
+    )
+    .unwrap();
+    insta::assert_snapshot!(graph, @r"
+    graph test(%noise: f32[N,1,3,4]) -> (%x: f32[N,1,3,4]) {
+      %slice = Slice(%noise, [0], [1], [1]) : f32[N,1,3,4]
+      %slice.2 = Slice(%slice, [0], [1], [2]) : f32[N,1,1,4]
+      %slice.3 = Slice(%slice.2, [0], [1], [3]) : f32[N,1,1,1]
+      %reshape = Reshape(%slice.3, [-1,1,1]) : f32[N,1,1]
+      %mul = Mul(%reshape, 0) : f32[N,1,1]
+      %expand = Expand(%mul, [1,1,4]) : f32[N,1,4]
+      %scan.2, %x = Scan(%expand, %noise) {num_scan_inputs=1, scan_input_axes=[2], scan_output_axes=[2]} : f32[N,1,4], f32[N,1,3,4]
+        body = graph scan(%state: f32[N,1,4], %input: f32[N,1,4]) -> (%scan.1: f32[N,1,4], %identity.2: f32[N,1,4]) {
+          %slice.4 = Slice(%state, [0], [1], [2]) : f32[N,1,1]
+          %mul.2 = Mul(%slice.4, 0) : f32[N,1,1]
+          %squeeze = Squeeze(%mul.2, [2]) : f32[N,1]
+          %scan, %scan.1 = Scan(%squeeze, %input, %state) {num_scan_inputs=2, scan_input_axes=[2,2], scan_output_axes=[2]} : f32[N,1], f32[N,1,4]
+            body = graph scan(%state.2: f32[N,1], %input.2: f32[N,1], %input.3: f32[N,1]) -> (%add.2: f32[N,1], %identity: f32[N,1]) {
+              %add = Add(%state.2, %input.2) : f32[N,1]
+              %add.2 = Add(%add, %input.3) : f32[N,1]
+              %identity = Identity(%add.2) : f32[N,1]
+            }
+          %identity.2 = Identity(%scan.1) : f32[N,1,4]
+        }
+    }
+    ");
+}
+
+#[test]
+fn a_scan_refuses_what_its_body_gets_wrong() {
+    let one = |states: Vec<Value>, outputs: Vec<Value>| Ok(ScanStep { states, outputs });
+    let other_shape = refusal(|x| {
+        scan(&[x.clone()], &[(x, 1)], &[], |s, _| {
+            one(vec![s[0].slice(1, 0, 3)?], vec![])
+        })
+        .map(|s| s.states[0].clone())
+    });
+    assert!(
+        other_shape.contains("state 0 is F32 [3, 6] before a step and F32 [3, 3] after it")
+            && other_shape.contains("tracing.rs:"),
+        "{other_shape}"
+    );
+    let missing = refusal(|x| {
+        scan(&[x.clone()], &[(x, 1)], &[1], |s, _| {
+            one(s.to_vec(), vec![])
+        })
+        .map(|s| s.states[0].clone())
+    });
+    assert!(
+        missing.contains("1 states and 1 outputs are expected of the body, it gives 1 and 0"),
+        "{missing}"
+    );
+    let leaked = refusal(|x| {
+        let inner = std::cell::RefCell::new(None);
+        let done = scan(&[x.clone()], &[(x, 1)], &[], |s, _| {
+            let y = s[0].mul_scalar(2.0)?;
+            *inner.borrow_mut() = Some(y.clone());
+            one(vec![y], vec![])
+        })?;
+        done.states[0].add(&inner.take().unwrap())
+    });
+    assert!(
+        leaked.contains("in the body of a scan that has ended") && leaked.contains("tracing.rs:"),
+        "{leaked}"
+    );
+    let frozen = refusal(|x| {
+        scan(&[x.clone()], &[(x, 1)], &[], |s, _| {
+            let n = s[0].dims()[0] as i64;
+            one(vec![s[0].reshape(&[n, 6])?], vec![])
+        })
+        .map(|s| s.states[0].clone())
+    });
+    assert!(
+        frozen.contains("differs between two runs") && frozen.contains("tracing.rs:"),
+        "{frozen}"
+    );
 }

@@ -11,8 +11,8 @@ use candle_core::Device;
 use zoo_graph::{Array, Dim, Distribution, Graph, Port, ValueType};
 use zoo_sdk::Stream;
 
-use agree::{agree, fixed, place, symbolic};
-pub(crate) use recorder::{NodeBuilder, is_on, record};
+use agree::{agree, generalise};
+pub(crate) use recorder::{NodeBuilder, body, is_on, record};
 use recorder::{Recorded, Recording};
 
 use crate::{Error, Result, Value, params::tensor_of, tape::without_gradients};
@@ -44,20 +44,8 @@ pub fn trace(
     for (batch, run) in &runs {
         agree(name, &graph, &run.graph, *batch, &run.constants)?;
     }
-    let names: Vec<String> = graph.types.keys().cloned().collect();
-    for value in names {
-        let sizes: Vec<Vec<usize>> = std::iter::once(&graph)
-            .chain(runs.iter().map(|(_, run)| &run.graph))
-            .map(|g| fixed(g, &value))
-            .collect();
-        let shape = symbolic(&sizes).ok_or_else(|| {
-            let message = format!("{} has shapes {sizes:?} for batches of {BATCHES:?}: neither fixed nor a multiple of the batch", place(&graph, &value));
-            frozen(name, message)
-        })?;
-        if let Some(value_type) = graph.types.get_mut(&value) {
-            value_type.shape = shape;
-        }
-    }
+    let runs: Vec<&Graph> = runs.iter().map(|(_, run)| &run.graph).collect();
+    generalise(name, &mut graph, &runs)?;
     for port in outputs {
         let found = graph
             .types

@@ -11,7 +11,7 @@ use std::{
 };
 
 use candle_core::{DType, Tensor};
-use zoo_graph::{Array, Attribute, Dim, Graph, Initializer, Node, ValueType};
+use zoo_graph::{Array, Attribute, Dim, Graph, Initializer, Node, Port, ValueType};
 
 use crate::{Error, Result, Value, error::here, params::array_of, value::Origin};
 
@@ -25,13 +25,29 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 /// One recorded run.
 struct Tracer {
     serial: u64,
-    graph: Graph,
-    /// Path of the layer that each value belongs to.
-    scopes: BTreeMap<Arc<str>, String>,
-    /// Names in use.
+    /// The graph, and the bodies that are being recorded within it, the innermost last.
+    frames: Vec<Frame>,
+    /// Frames opened so far.
+    opened: usize,
+    /// What is known of each value: never removed, so that the use of a body's value outside the body is noticed.
+    known: BTreeMap<Arc<str>, Known>,
+    /// Names in use, over all frames.
     names: BTreeSet<String>,
     /// For each initializer made from a constant: where it was first used.
     constants: BTreeMap<String, String>,
+}
+
+/// A graph that grows.
+struct Frame {
+    id: usize,
+    graph: Graph,
+}
+
+/// Where a value was made.
+struct Known {
+    frame: usize,
+    /// Path of the layer that it belongs to; empty for none.
+    scope: String,
 }
 
 /// Collects inputs and attributes of one node.
@@ -49,8 +65,13 @@ impl NodeBuilder<'_> {
     pub fn input(&mut self, value: &Value) -> Result<&mut Self> {
         let name = match value.origin() {
             Origin::Traced { trace, name } if *trace == self.tracer.serial => {
-                if let Some(scope) = self.tracer.scopes.get(name) {
-                    self.scope.get_or_insert_with(|| scope.clone());
+                let known = self.tracer.known.get(name);
+                if !known.is_some_and(|k| self.tracer.is_open(k.frame)) {
+                    let message = "an input was computed in the body of a scan that has ended. Let the body give it as a state or output";
+                    return Err(self.unfit(message));
+                }
+                if let Some(known) = known {
+                    self.scope.get_or_insert_with(|| known.scope.clone());
                 }
                 name.to_string()
             }
@@ -68,15 +89,19 @@ impl NodeBuilder<'_> {
             Origin::Traced { .. } | Origin::Unknown => {
                 let message = "an input was computed outside the graph being recorded. Make it a graph input, compute it \
                                inside the function, or declare it with Value::constant";
-                return Err(Error::Usage {
-                    op: "trace",
-                    at: self.at.clone(),
-                    message: message.into(),
-                });
+                return Err(self.unfit(message));
             }
         };
         self.node.inputs.push(name);
         Ok(self)
+    }
+
+    fn unfit(&self, message: &str) -> Error {
+        Error::Usage {
+            op: "trace",
+            at: self.at.clone(),
+            message: message.into(),
+        }
     }
 
     /// Adds a constant input: i64 of one dimension.
@@ -146,6 +171,13 @@ impl NodeBuilder<'_> {
         self
     }
 
+    /// Sets a sub-graph.
+    pub fn graph(&mut self, key: &str, body: Graph) -> &mut Self {
+        let body = Attribute::Graph(Box::new(body));
+        self.node.attributes.insert(key.into(), body);
+        self
+    }
+
     /// The result holds truth values, which candle stores as u8.
     pub fn truth(&mut self) -> &mut Self {
         self.dtype = Some(zoo_graph::DType::Bool);
@@ -167,6 +199,37 @@ impl NodeBuilder<'_> {
 }
 
 impl Tracer {
+    /// The graph itself, which holds all initializers.
+    fn top(&mut self) -> &mut Graph {
+        &mut self.frames[0].graph
+    }
+
+    /// The graph or body that is being recorded.
+    fn current(&mut self) -> &mut Frame {
+        let last = self.frames.len() - 1;
+        &mut self.frames[last]
+    }
+
+    fn is_open(&self, frame: usize) -> bool {
+        self.frames.iter().any(|f| f.id == frame)
+    }
+
+    /// Notes a value of the current frame with its type.
+    fn define(&mut self, name: &Arc<str>, value_type: ValueType, scope: String) {
+        let frame = self.current();
+        frame.graph.types.insert(name.to_string(), value_type);
+        let frame = frame.id;
+        self.known.insert(name.clone(), Known { frame, scope });
+    }
+
+    /// The value called `name`.
+    fn origin(&self, name: Arc<str>) -> Origin {
+        Origin::Traced {
+            trace: self.serial,
+            name,
+        }
+    }
+
     fn unique(&mut self, base: String) -> String {
         let mut name = base.clone();
         let mut count = 2;
@@ -178,7 +241,7 @@ impl Tracer {
     }
 
     fn initializer(&mut self, name: &str, value: Array, at: Option<&str>) -> Result<()> {
-        if self.graph.initializer(name).is_some() {
+        if self.top().initializer(name).is_some() {
             return Ok(());
         }
         if let Some(at) = at {
@@ -186,14 +249,10 @@ impl Tracer {
         }
         self.names.insert(name.into());
         let shape = value.shape().iter().map(|&d| Dim::Fixed(d)).collect();
-        self.graph.types.insert(
-            name.into(),
-            ValueType {
-                dtype: value.dtype(),
-                shape,
-            },
-        );
-        self.graph.initializers.push(Initializer {
+        let dtype = value.dtype();
+        let graph = self.top();
+        graph.types.insert(name.into(), ValueType { dtype, shape });
+        graph.initializers.push(Initializer {
             name: name.into(),
             value,
         });
@@ -227,10 +286,15 @@ impl Recording {
             .chain(&graph.outputs)
             .map(|port| port.name.clone())
             .collect();
+        let known = |port: &Port| {
+            let (frame, scope) = (0, String::new());
+            (port.name.as_str().into(), Known { frame, scope })
+        };
         TRACER.set(Some(Tracer {
             serial,
-            graph,
-            scopes: BTreeMap::new(),
+            known: graph.inputs.iter().map(known).collect(),
+            frames: vec![Frame { id: 0, graph }],
+            opened: 1,
             names,
             constants: BTreeMap::new(),
         }));
@@ -239,13 +303,11 @@ impl Recording {
 
     /// The graph's input `name`.
     pub fn input(&self, name: &str, tensor: Tensor) -> Value {
-        Value::with_origin(
-            tensor,
-            Origin::Traced {
-                trace: self.serial,
-                name: name.into(),
-            },
-        )
+        let origin = Origin::Traced {
+            trace: self.serial,
+            name: name.into(),
+        };
+        Value::with_origin(tensor, origin)
     }
 
     /// Whether `value` comes from a node and is not an output yet.
@@ -253,10 +315,13 @@ impl Recording {
         let Origin::Traced { trace, name } = value.origin() else {
             return false;
         };
-        let from_node = |t: &Tracer| t.graph.nodes.iter().any(|node| node.outputs[0] == **name);
-        let is_output = |t: &Tracer| t.graph.outputs.iter().any(|port| port.name == **name);
+        let nameless = |graph: &Graph| {
+            let is = |output: &String| **output == **name;
+            graph.nodes.iter().any(|node| node.outputs.iter().any(is))
+                && !graph.outputs.iter().any(|port| is(&port.name))
+        };
         *trace == self.serial
-            && TRACER.with_borrow(|t| t.as_ref().is_some_and(|t| from_node(t) && !is_output(t)))
+            && TRACER.with_borrow(|t| t.as_ref().is_some_and(|t| nameless(&t.frames[0].graph)))
     }
 
     /// Calls a node's result by an output's name.
@@ -265,19 +330,9 @@ impl Recording {
             return;
         };
         TRACER.with_borrow_mut(|tracer| {
-            let Some(Tracer { graph, .. }) = tracer else {
-                return;
-            };
-            for node in &mut graph.nodes {
-                for value in node
-                    .inputs
-                    .iter_mut()
-                    .chain(&mut node.outputs)
-                    .filter(|v| **v == **from)
-                {
-                    *value = to.into();
-                }
-            }
+            let Some(tracer) = tracer else { return };
+            let graph = tracer.top();
+            rename(graph, from, to);
             if let Some(value_type) = graph.types.remove(&**from) {
                 graph.types.insert(to.into(), value_type);
             }
@@ -286,11 +341,11 @@ impl Recording {
 
     /// Ends the trace.
     pub fn finish(self) -> Option<Recorded> {
-        TRACER.take().map(
-            |Tracer {
-                 graph, constants, ..
-             }| Recorded { graph, constants },
-        )
+        let mut tracer = TRACER.take()?;
+        Some(Recorded {
+            graph: std::mem::take(tracer.top()),
+            constants: tracer.constants,
+        })
     }
 }
 
@@ -300,18 +355,33 @@ impl Drop for Recording {
     }
 }
 
+/// Calls the value `from` by `to` wherever it is read or produced, in bodies too.
+fn rename(graph: &mut Graph, from: &str, to: &str) {
+    for node in &mut graph.nodes {
+        let names = node.inputs.iter_mut().chain(&mut node.outputs);
+        for name in names.filter(|name| *name == from) {
+            *name = to.into();
+        }
+        for attribute in node.attributes.values_mut() {
+            if let Attribute::Graph(body) = attribute {
+                rename(body, from, to);
+            }
+        }
+    }
+}
+
 /// Whether a graph is being recorded on this thread.
 pub(crate) fn is_on() -> bool {
     TRACER.with_borrow(Option::is_some)
 }
 
-/// Records a node whose result is `tensor`; `None` where no trace is on.
+/// Records a node with these results; `None` where no trace is on.
 pub(crate) fn record(
     op: &'static str,
     location: &Location<'_>,
-    tensor: &Tensor,
+    results: &[&Tensor],
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
-) -> Result<Option<Origin>> {
+) -> Result<Option<Vec<Origin>>> {
     TRACER.with_borrow_mut(|tracer| {
         let Some(tracer) = tracer else {
             return Ok(None);
@@ -351,24 +421,103 @@ pub(crate) fn record(
         };
         let name = tracer.unique(base);
         node.name.clone_from(&name);
-        node.outputs = vec![name.clone()];
         node.origin = Some(at);
-        let dtype = dtype.map_or_else(|| graph_dtype(tensor.dtype()), Ok)?;
-        let shape = tensor.dims().iter().map(|&d| Dim::Fixed(d)).collect();
-        tracer
-            .graph
-            .types
-            .insert(name.clone(), ValueType { dtype, shape });
-        tracer.graph.nodes.push(node);
-        let name: Arc<str> = name.into();
-        tracer
-            .scopes
-            .insert(name.clone(), scope.unwrap_or_default());
-        Ok(Some(Origin::Traced {
-            trace: tracer.serial,
-            name,
-        }))
+        let mut origins = Vec::with_capacity(results.len());
+        for (i, result) in results.iter().enumerate() {
+            let output: Arc<str> = match i {
+                0 => name.as_str().into(),
+                _ => tracer.unique(format!("{name}.{i}")).into(),
+            };
+            node.outputs.push(output.to_string());
+            let value_type = type_of(result, dtype)?;
+            let scope = scope.clone().unwrap_or_default();
+            tracer.define(&output, value_type, scope);
+            origins.push(tracer.origin(output));
+        }
+        tracer.current().graph.nodes.push(node);
+        Ok(Some(origins))
     })
+}
+
+/// Records what `run` computes from `inputs`, each with the name that its port is to have, as a body of the trace that is on. Gives the body,
+/// and what was computed.
+pub(crate) fn body(
+    name: &str,
+    inputs: &[(&str, &Value)],
+    run: impl FnOnce(&[Value]) -> Result<Vec<Value>>,
+) -> Result<(Graph, Vec<Value>)> {
+    let fed = with_tracer(|tracer| {
+        let graph = Graph {
+            name: name.into(),
+            ..Graph::default()
+        };
+        let id = tracer.opened;
+        tracer.opened += 1;
+        tracer.frames.push(Frame { id, graph });
+        let mut fed = Vec::with_capacity(inputs.len());
+        for (name, value) in inputs {
+            let tensor = value.held().peek();
+            let name: Arc<str> = tracer.unique((*name).into()).into();
+            let value_type = type_of(tensor, None)?;
+            let graph = &mut tracer.current().graph;
+            graph.inputs.push(port(&name, &value_type));
+            tracer.define(&name, value_type, String::new());
+            fed.push(Value::with_origin(tensor.clone(), tracer.origin(name)));
+        }
+        Ok(fed)
+    })?;
+    // An error leaves the frame open; it also ends the trace.
+    let mut results = run(&fed)?;
+    let mut given = BTreeSet::new();
+    for result in &mut results {
+        // A body gives each output under a name of its own that a node of it produces.
+        let own = with_tracer(|tracer| {
+            let Origin::Traced { name, .. } = result.origin() else {
+                return Ok(false);
+            };
+            let nodes = &tracer.current().graph.nodes;
+            let produced = nodes
+                .iter()
+                .any(|n| n.outputs.iter().any(|o| **o == **name));
+            Ok(produced && given.insert(name.clone()))
+        })?;
+        if !own {
+            *result = crate::value::record(Ok(result.clone()), "Identity", |node| {
+                node.input(result).map(|_| ())
+            })?;
+        }
+    }
+    let graph = with_tracer(|tracer| {
+        let mut graph = std::mem::take(&mut tracer.current().graph);
+        tracer.frames.pop();
+        for result in &results {
+            let Origin::Traced { name, .. } = result.origin() else {
+                continue;
+            };
+            if let Some(value_type) = graph.types.get(&**name) {
+                graph.outputs.push(port(name, value_type));
+            }
+        }
+        Ok(graph)
+    })?;
+    Ok((graph, results))
+}
+
+fn with_tracer<T>(f: impl FnOnce(&mut Tracer) -> Result<T>) -> Result<T> {
+    TRACER.with_borrow_mut(|tracer| match tracer {
+        Some(tracer) => f(tracer),
+        None => Err(Error::input("no graph is being recorded")),
+    })
+}
+
+fn port(name: &str, value_type: &ValueType) -> Port {
+    Port::new(name, value_type.dtype, value_type.shape.clone())
+}
+
+fn type_of(tensor: &Tensor, dtype: Option<zoo_graph::DType>) -> Result<ValueType> {
+    let dtype = dtype.map_or_else(|| graph_dtype(tensor.dtype()), Ok)?;
+    let shape = tensor.dims().iter().map(|&d| Dim::Fixed(d)).collect();
+    Ok(ValueType { dtype, shape })
 }
 
 fn is_param_of(tracer: &Tracer, input: &str, scope: &str) -> bool {
@@ -377,7 +526,7 @@ fn is_param_of(tracer: &Tracer, input: &str, scope: &str) -> bool {
         .and_then(|rest| rest.strip_prefix('.'));
     own.is_some_and(|rest| !rest.contains('.'))
         && !tracer.constants.contains_key(input)
-        && tracer.graph.initializer(input).is_some()
+        && tracer.frames[0].graph.initializer(input).is_some()
 }
 
 pub(crate) fn graph_dtype(dtype: DType) -> Result<zoo_graph::DType> {
