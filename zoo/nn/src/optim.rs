@@ -144,14 +144,14 @@ impl Adam {
             decoupled,
         } = self.config;
         let step = AdamStep {
-            lr: learning_rate as f32,
-            beta1: beta1 as f32,
-            beta2: beta2 as f32,
-            eps: epsilon as f32,
-            weight_decay: if decoupled { weight_decay as f32 } else { 0.0 },
-            correction1: (1.0 - beta1.powf(self.updates as f64)) as f32,
-            correction2: (1.0 - beta2.powf(self.updates as f64)) as f32,
-            scale: scale as f32,
+            lr: learning_rate,
+            beta1,
+            beta2,
+            eps: epsilon,
+            weight_decay: if decoupled { weight_decay } else { 0.0 },
+            correction1: 1.0 - beta1.powf(self.updates as f64),
+            correction2: 1.0 - beta2.powf(self.updates as f64),
+            scale,
         };
         let penalty = if decoupled { 0.0 } else { weight_decay };
         for slot in self.slots.values_mut() {
@@ -177,11 +177,10 @@ impl Adam {
                     let g = (gradient * scale)?;
                     *m = ((&*m * beta1)? + (&g * (1.0 - beta1))?)?.detach();
                     *v = ((&*v * beta2)? + (g.sqr()? * (1.0 - beta2))?)?.detach();
-                    let root = ((&*v / f64::from(step.correction2))?.sqrt()? + epsilon)?;
-                    let change =
-                        ((&*m / f64::from(step.correction1))?.div(&root)? * learning_rate)?;
+                    let root = ((&*v / step.correction2)?.sqrt()? + epsilon)?;
+                    let change = ((&*m / step.correction1)?.div(&root)? * learning_rate)?;
                     let kept = (slot.var.as_detached_tensor()
-                        * (1.0 - learning_rate * f64::from(step.weight_decay)))?;
+                        * (1.0 - learning_rate * step.weight_decay))?;
                     slot.var.set(&(kept - change)?)?;
                 }
             }
