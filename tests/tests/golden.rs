@@ -147,8 +147,8 @@ fn every_graph_gives_the_stored_outputs_on_every_runtime_at_every_batch_size() {
                     .iter()
                     .find(|v| v.runtimes.iter().any(|r| r == runtime.name()));
                 let variant = serves.unwrap_or_else(|| panic!("{what}: no variant serves it"));
-                let mut loaded = runtime
-                    .load(&variant.bytes, &LoadOptions::default())
+                let load = LoadOptions::default();
+                let mut loaded = zoo_runtimes::load(runtime.as_ref(), &variant.content, &load)
                     .unwrap_or_else(|e| panic!("{what}: {e}"));
                 for n in [1, 3, BATCH] {
                     let what = format!("{what} at batch {n}");
@@ -180,13 +180,12 @@ fn exported_graphs_read_as_before() {
             let variants = zoo_onnx::export(&recorded, &Default::default()).unwrap();
             let mut text = String::new();
             for variant in &variants {
-                let suffix = variant.suffix.map_or(String::new(), |s| format!(".{s}"));
-                let graph = zoo_onnx::decode(&variant.bytes).unwrap().graph;
-                text.push_str(&format!(
-                    "{}{suffix}.onnx for {}\n{graph}\n",
-                    info.name,
-                    variant.runtimes.join(", ")
-                ));
+                let (file, runtimes) = (variant.file_name(&info.name), &variant.runtimes);
+                text.push_str(&format!("{file} for {}\n", runtimes.join(", ")));
+                for onnx in variant.content.onnx() {
+                    let graph = zoo_onnx::decode(onnx).unwrap().graph;
+                    text.push_str(&format!("{graph}\n"));
+                }
             }
             insta::assert_snapshot!(format!("{}-{}-graph", small.name, info.name), text);
         }

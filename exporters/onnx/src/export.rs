@@ -1,8 +1,8 @@
 //! From a recorded graph to checked files.
 
-use zoo_graph::{Array, Attribute, DType, Dim, Graph, Initializer, Node, ValueType};
+use zoo_graph::{Array, Attribute, Content, DType, Dim, Graph, Initializer, Node, Port, ValueType};
 
-use crate::{Error, Result, Target, check, encode, lower, optimize};
+use crate::{Error, Result, Target, check, decode, encode, lower, optimize, steps};
 
 /// Weights of at least this many elements are worth storing at half precision.
 const HALF_FROM: usize = 64;
@@ -40,59 +40,121 @@ impl Default for Options {
     }
 }
 
-/// One file, and the runtimes that it serves.
+/// One form of a graph, and the runtimes that it serves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
     /// What stands before `.onnx` in its name: nothing for the first, `candle-onnx` for a form of its own.
     pub suffix: Option<&'static str>,
     /// The runtimes among those asked for.
     pub runtimes: Vec<String>,
-    /// The file.
-    pub bytes: Vec<u8>,
+    /// What it consists of.
+    pub content: Content,
+}
+
+impl Variant {
+    /// The name of its file for a graph: `decode.onnx`, `decode.candle-onnx.onnx`, `sample.steps.json`.
+    pub fn file_name(&self, graph: &str) -> String {
+        match (&self.content, self.suffix) {
+            (Content::Steps { .. }, _) => format!("{graph}.steps.json"),
+            (Content::File(_), None) => format!("{graph}.onnx"),
+            (Content::File(_), Some(suffix)) => format!("{graph}.{suffix}.onnx"),
+        }
+    }
+}
+
+/// What a form of a graph reads, and what it gives.
+pub fn ports(content: &Content) -> Result<(Vec<Port>, Vec<Port>)> {
+    match content {
+        Content::File(bytes) => {
+            let graph = decode(bytes)?.graph;
+            Ok((graph.inputs, graph.outputs))
+        }
+        Content::Steps { steps, .. } => Ok((steps.inputs.clone(), steps.outputs.clone())),
+    }
 }
 
 /// Optimises a graph, lowers it for each runtime asked for, encodes it, and checks the files. Runtimes whose forms are
 /// equal share one.
+///
+/// Loops become what a runtime has: loops within loops for ort and the web, one flat scan for tract. A graph with loops has one more form, step graphs
+/// that a host drives, for every runtime that a program of ours can drive.
 pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
     for runtime in &options.targets {
         Target::of(runtime).ok_or_else(|| Error::Runtime(runtime.clone()))?;
     }
     let simple = optimize(graph)?;
+    let loops = simple.nodes.iter().any(|n| n.op == "Scan");
     let mut variants: Vec<Variant> = Vec::new();
     for target in Target::ALL {
-        let runtimes: Vec<String> = options
-            .targets
-            .iter()
-            .filter(|r| Target::of(r) == Some(target))
-            .cloned()
-            .collect();
+        let asked = |r: &&String| Target::of(r) == Some(target);
+        let runtimes: Vec<String> = options.targets.iter().filter(asked).cloned().collect();
         if runtimes.is_empty() {
             continue;
         }
-        let mut form = optimize(&lower(&simple, target)?)?;
-        if options.weights == Weights::F16 {
-            halve(&mut form)?;
-        }
-        let bytes = encode(&form, &options.metadata);
-        if let Some(equal) = variants.iter_mut().find(|v| v.bytes == bytes) {
+        let form = match lower(&simple, target) {
+            // The step graphs serve it.
+            Err(Error::Lower { .. }) if loops && target != Target::Ort => continue,
+            form => form?,
+        };
+        let bytes = file(form, options)?;
+        let content = Content::File(bytes);
+        if let Some(equal) = variants.iter_mut().find(|v| v.content == content) {
             equal.runtimes.extend(runtimes);
             continue;
         }
-        check(&bytes)?;
         variants.push(Variant {
-            suffix: if variants.is_empty() {
-                None
-            } else {
-                Some(target.runtimes()[0])
-            },
+            suffix: (!variants.is_empty()).then(|| target.runtimes()[0]),
             runtimes,
-            bytes,
+            content,
         });
+    }
+    if loops {
+        variants.extend(driven(&simple, options)?);
+    }
+    for variant in &mut variants {
+        variant
+            .runtimes
+            .sort_by_key(|r| RUNTIMES.iter().position(|known| known == r));
     }
     match variants.is_empty() {
         true => Err(Error::Model("no runtime to export for was named".into())),
         false => Ok(variants),
     }
+}
+
+/// Runtimes in the order in which they are listed.
+const RUNTIMES: [&str; 4] = ["ort", "tract", "web", "candle-onnx"];
+
+/// The bytes of a lowered graph, checked.
+fn file(form: Graph, options: &Options) -> Result<Vec<u8>> {
+    let mut form = optimize(&form)?;
+    if options.weights == Weights::F16 {
+        halve(&mut form)?;
+    }
+    let bytes = encode(&form, &options.metadata);
+    check(&bytes)?;
+    Ok(bytes)
+}
+
+/// The step graphs of a graph with loops. They are in the form of candle-onnx, which every runtime computes.
+fn driven(graph: &Graph, options: &Options) -> Result<Option<Variant>> {
+    let native = |r: &&String| Target::of(r).is_some() && *r != "web";
+    let runtimes: Vec<String> = options.targets.iter().filter(native).cloned().collect();
+    if runtimes.is_empty() {
+        return Ok(None);
+    }
+    let cut = steps::cut(graph)?;
+    let mut files = Vec::with_capacity(cut.parts.len());
+    for (name, part) in cut.parts {
+        let form = lower(&optimize(&part)?, Target::CandleOnnx)?;
+        files.push((format!("{name}.onnx"), file(form, options)?));
+    }
+    let steps = cut.steps;
+    Ok(Some(Variant {
+        suffix: Some("steps"),
+        runtimes,
+        content: Content::Steps { steps, files },
+    }))
 }
 
 /// Stores the weights of a graph at half precision, each followed by a cast.
@@ -177,6 +239,11 @@ mod tests {
         net.outputs(&["x"])
     }
 
+    /// The first form, which is a file.
+    fn bytes(graph: &Graph, options: &Options) -> Vec<u8> {
+        export(graph, options).unwrap()[0].content.onnx()[0].to_vec()
+    }
+
     #[test]
     fn runtimes_with_equal_forms_share_a_file() {
         let options = Options {
@@ -187,8 +254,8 @@ mod tests {
         assert_eq!(variants.len(), 1);
         assert_eq!(variants[0].runtimes, ["ort", "tract", "web", "candle-onnx"]);
         assert_eq!(
-            variants[0].bytes,
-            export(&graph("Conv"), &options).unwrap()[0].bytes
+            variants[0].content,
+            export(&graph("Conv"), &options).unwrap()[0].content
         );
 
         let variants = export(&graph("ConvTranspose"), &options).unwrap();
@@ -204,7 +271,7 @@ mod tests {
             ]
         );
         for variant in &variants {
-            let model = decode(&variant.bytes).unwrap();
+            let model = decode(variant.content.onnx()[0]).unwrap();
             assert_eq!(model.metadata[0], ("model".into(), "gan".into()));
             assert_same(&graph("ConvTranspose"), &model.graph, "variant");
         }
@@ -218,7 +285,9 @@ mod tests {
         };
         let variants = export(&graph("ConvTranspose"), &only("candle-onnx")).unwrap();
         assert_eq!((variants.len(), variants[0].suffix), (1, None));
-        assert!(!ops(&decode(&variants[0].bytes).unwrap().graph).contains("ConvTranspose"));
+        assert!(
+            !ops(&decode(variants[0].content.onnx()[0]).unwrap().graph).contains("ConvTranspose")
+        );
         let error = export(&graph("Conv"), &only("tensorflow")).unwrap_err();
         assert!(matches!(error, Error::Runtime(name) if name == "tensorflow"));
         assert!(
@@ -235,15 +304,12 @@ mod tests {
 
     #[test]
     fn half_precision_halves_the_weights_alone() {
-        let full = export(&graph("Conv"), &Options::default())
-            .unwrap()
-            .remove(0)
-            .bytes;
+        let full = bytes(&graph("Conv"), &Options::default());
         let options = Options {
             weights: Weights::F16,
             ..Options::default()
         };
-        let bytes = export(&graph("Conv"), &options).unwrap().remove(0).bytes;
+        let bytes = bytes(&graph("Conv"), &options);
         let half = decode(&bytes).unwrap().graph;
         let dtype = |name: &str| half.initializer(name).unwrap().dtype();
         assert_eq!(
@@ -281,16 +347,11 @@ mod tests {
         let mut values = random(&[8, 8, 3, 3], 1).as_f32().unwrap().to_vec();
         values[0] = 1e6;
         graph.initializers[0].value = Array::f32([8, 8, 3, 3], values).unwrap();
-        let bytes = export(
-            &graph,
-            &Options {
-                weights: Weights::F16,
-                ..Options::default()
-            },
-        )
-        .unwrap()
-        .remove(0)
-        .bytes;
+        let options = Options {
+            weights: Weights::F16,
+            ..Options::default()
+        };
+        let bytes = bytes(&graph, &options);
         assert!(!ops(&decode(&bytes).unwrap().graph).contains("Cast"));
     }
 }

@@ -20,6 +20,7 @@ mod optimize;
 mod proto;
 mod scope;
 mod shape;
+mod steps;
 mod tensor;
 #[cfg(test)]
 mod testing;
@@ -30,7 +31,8 @@ pub use check::{Summary, check, check_foreign};
 pub use decode::{Model, decode};
 pub use encode::{IR_VERSION, OPSET, encode};
 pub use error::{Error, Result};
-pub use export::{Options, Variant, Weights, export};
+pub use export::{Options, Variant, Weights, export, ports};
 pub use lower::{Target, lower};
 pub use optimize::optimize;
 pub use tensor::{tensor_from_pb, tensor_to_pb};
+pub use zoo_graph::Content;

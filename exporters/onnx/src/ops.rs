@@ -248,10 +248,11 @@ pub(crate) fn conforms(node: &Node) -> Result<(), String> {
             return Err(format!("it has {n} {what}, the operator takes {range}"));
         }
     }
-    // Resize's second input is a region that only another mode reads; Clip's bounds are each optional.
+    // Resize's second input is a region that only another mode reads; Clip's bounds are each optional, and so are a Loop's count and condition.
     let required = match node.op.as_str() {
         "Resize" => 1,
         "Clip" => 1,
+        "Loop" => 0,
         _ => op.inputs.0,
     };
     if let Some(i) = node.inputs.iter().take(required).position(String::is_empty) {

@@ -41,6 +41,7 @@ mod ort;
 mod ort_library;
 mod ports;
 mod session;
+mod steps;
 mod tract;
 
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ pub use bench::{BenchFigures, BenchOptions, bench, example_inputs};
 pub use data_dir::default_data_dir;
 pub use device::Device;
 pub use error::{Error, Result};
+pub use steps::load;
+pub use zoo_graph::Content;
 
 /// A library that runs ONNX files.
 pub trait Runtime: Send + Sync {

@@ -182,25 +182,24 @@ fn parity(
     runtime: &dyn Runtime,
 ) -> Outcome {
     let served = |file: &&zoo_onnx::Variant| file.runtimes.iter().any(|r| r == runtime.name());
-    let file = files
-        .iter()
-        .find(served)
-        .ok_or("no exported file serves it")?;
-    let mut loaded = runtime
-        .load(&file.bytes, &LoadOptions::default())
-        .map_err(|e| e.to_string())?;
-    for n in [1, 3, 7] {
-        let inputs = inputs(graph, n)?;
-        let (expected, got) = (
-            run(session, graph, &inputs)?,
-            loaded.run(&inputs).map_err(|e| e.to_string())?,
-        );
-        for (name, array) in &expected {
-            close(
-                &format!("{name} at batch {n}"),
-                got.get(name).ok_or_else(|| format!("no output {name:?}"))?,
-                array,
-            )?;
+    let served: Vec<_> = files.iter().filter(served).collect();
+    ensure(!served.is_empty(), || "no exported file serves it".into())?;
+    for file in served {
+        let of = file.file_name(&graph.name);
+        let mut loaded = zoo_runtimes::load(runtime, &file.content, &LoadOptions::default())
+            .map_err(|e| format!("{of}: {e}"))?;
+        for n in [1, 3, 7] {
+            let inputs = inputs(graph, n)?;
+            let (expected, got) = (
+                run(session, graph, &inputs)?,
+                loaded.run(&inputs).map_err(|e| format!("{of}: {e}"))?,
+            );
+            for (name, array) in &expected {
+                let found = got
+                    .get(name)
+                    .ok_or_else(|| format!("{of}: no output {name:?}"))?;
+                close(&format!("{of}: {name} at batch {n}"), found, array)?;
+            }
         }
     }
     Ok(())

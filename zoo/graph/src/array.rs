@@ -112,6 +112,21 @@ macro_rules! typed {
     )*};
 }
 
+/// The same for whatever the elements are.
+macro_rules! each {
+    ($data:expr, $values:ident => $result:expr) => {
+        match $data {
+            Data::F32($values) => Data::F32($result),
+            Data::F64($values) => Data::F64($result),
+            Data::F16($values) => Data::F16($result),
+            Data::I64($values) => Data::I64($result),
+            Data::I32($values) => Data::I32($result),
+            Data::U8($values) => Data::U8($result),
+            Data::Bool($values) => Data::Bool($result),
+        }
+    };
+}
+
 impl Array {
     /// An array of these elements; an error where their number differs from the shape's.
     pub fn new(shape: impl Into<Vec<usize>>, data: Data) -> Result<Self> {
@@ -240,20 +255,69 @@ impl Array {
         let (start, end) = (start.min(rows), end.clamp(start.min(rows), rows));
         let row = self.len().checked_div(rows).unwrap_or(0);
         let range = start * row..end * row;
-        let data = match &self.data {
-            Data::F32(v) => Data::F32(v[range].to_vec()),
-            Data::F64(v) => Data::F64(v[range].to_vec()),
-            Data::F16(v) => Data::F16(v[range].to_vec()),
-            Data::I64(v) => Data::I64(v[range].to_vec()),
-            Data::I32(v) => Data::I32(v[range].to_vec()),
-            Data::U8(v) => Data::U8(v[range].to_vec()),
-            Data::Bool(v) => Data::Bool(v[range].to_vec()),
-        };
+        let data = each!(&self.data, v => v[range].to_vec());
         let mut shape = self.shape.clone();
         if let Some(first) = shape.first_mut() {
             *first = end - start;
         }
         Self { shape, data }
+    }
+
+    /// Slice `index` along `axis`, without the axis; `None` where there is no such slice.
+    pub fn slice(&self, axis: usize, index: usize) -> Option<Self> {
+        let size = *self.shape.get(axis)?;
+        if index >= size {
+            return None;
+        }
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        fn of<T: Copy>(values: &[T], index: usize, size: usize, inner: usize) -> Vec<T> {
+            let blocks = values.chunks_exact((size * inner).max(1));
+            let slices = blocks.flat_map(|block| &block[index * inner..(index + 1) * inner]);
+            slices.copied().collect()
+        }
+        let mut shape = self.shape.clone();
+        shape.remove(axis);
+        let data = each!(&self.data, v => of(v, index, size, inner));
+        Some(Self { shape, data })
+    }
+
+    /// Arrays of one shape and type side by side along a new dimension `axis`; `None` where they differ, or there are none.
+    pub fn stack(parts: &[Self], axis: usize) -> Option<Self> {
+        let first = parts.first()?;
+        let fits = |part: &Self| part.shape == first.shape && part.dtype() == first.dtype();
+        if axis > first.shape.len() || !parts.iter().all(fits) {
+            return None;
+        }
+        let inner: usize = first.shape[axis..].iter().product();
+        let outer: usize = first.shape[..axis].iter().product();
+        let mut shape = first.shape.clone();
+        shape.insert(axis, parts.len());
+        fn of<'a, T: Copy + 'a>(
+            parts: impl Fn(usize) -> Option<&'a [T]>,
+            count: usize,
+            outer: usize,
+            inner: usize,
+        ) -> Option<Vec<T>> {
+            let mut values = Vec::with_capacity(count * outer * inner);
+            for block in 0..outer {
+                for k in 0..count {
+                    values.extend_from_slice(&parts(k)?[block * inner..(block + 1) * inner]);
+                }
+            }
+            Some(values)
+        }
+        macro_rules! stacked {
+            ($($kind:ident),*) => {
+                match first.data {
+                    $(Data::$kind(_) => Data::$kind(of(
+                        |k| match &parts[k].data { Data::$kind(v) => Some(&v[..]), _ => None },
+                        parts.len(), outer, inner,
+                    )?),)*
+                }
+            };
+        }
+        let data = stacked!(F32, F64, F16, I64, I32, U8, Bool);
+        Some(Self { shape, data })
     }
 }
 
@@ -347,6 +411,28 @@ mod tests {
         assert_eq!(array.rows(1, 3), Array::u8([2, 2], [3, 4, 5, 6]).unwrap());
         assert_eq!(array.rows(2, 9).shape(), [1, 2]);
         assert!(array.rows(5, 9).is_empty());
+    }
+
+    #[test]
+    fn slices_along_any_dimension_and_back() {
+        let array = Array::i64([2, 3, 2], (0..12).collect::<Vec<_>>()).unwrap();
+        let middle = array.slice(1, 2).unwrap();
+        assert_eq!(
+            (middle.shape(), middle.as_i64().unwrap()),
+            (&[2, 2][..], &[4, 5, 10, 11][..])
+        );
+        for axis in 0..3 {
+            let parts = (0..array.shape()[axis]).map(|i| array.slice(axis, i).unwrap());
+            let parts: Vec<_> = parts.collect();
+            assert_eq!(Array::stack(&parts, axis).as_ref(), Some(&array));
+        }
+        assert_eq!((array.slice(1, 3), array.slice(3, 0)), (None, None));
+        let other = Array::f32([2, 2], vec![0.0; 4]).unwrap();
+        assert_eq!(Array::stack(&[middle.clone(), other], 0), None);
+        assert_eq!(
+            (Array::stack(&[], 0), Array::stack(&[middle], 3)),
+            (None, None)
+        );
     }
 
     #[test]

@@ -193,7 +193,8 @@ impl Measure<'_> {
             }
             Source::Runtime(runtime) => {
                 let variant = self.bundle.variant_for(name, runtime.name())?;
-                Ok(runtime.load(&self.bundle.read(&variant.file)?, self.load)?)
+                let content = self.bundle.content(variant)?;
+                Ok(zoo_runtimes::load(runtime.as_ref(), &content, self.load)?)
             }
         }
     }

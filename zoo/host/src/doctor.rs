@@ -177,7 +177,7 @@ fn small_file() -> Result<Vec<u8>> {
     Ok(variants
         .into_iter()
         .next()
-        .map_or_else(Vec::new, |v| v.bytes))
+        .map_or_else(Vec::new, |v| v.content.onnx().concat()))
 }
 
 /// candle is part of the program. A device that it has gets as far as complaining about the weights that are not given

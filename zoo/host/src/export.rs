@@ -119,13 +119,7 @@ pub fn export(
             cases.push(case);
         }
         for variant in &variants {
-            progress(&format!(
-                "checking {}{}",
-                info.name,
-                variant
-                    .suffix
-                    .map_or(String::new(), |s| format!(" for {s}"))
-            ));
+            progress(&format!("checking {}", variant.file_name(&info.name)));
             proven.extend(prove(info, variant, &cases, &mut warnings)?);
         }
         let (inputs, outputs) = (&info.inputs, &info.outputs);
@@ -210,24 +204,22 @@ fn prove(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Proof>> {
     const EMBEDDED: &str = "tract";
-    let file = match variant.suffix {
-        None => format!("onnx/{}.onnx", info.name),
-        Some(suffix) => format!("onnx/{}.{suffix}.onnx", info.name),
-    };
+    let file = format!("onnx/{}", variant.file_name(&info.name));
     let unproven = |what: String| Error::Unproven {
         graph: info.name.clone(),
         variant: file.clone(),
         runtime: EMBEDDED.to_owned(),
         what,
     };
-    let summary = zoo_onnx::check(&variant.bytes)?;
+    for file in variant.content.onnx() {
+        zoo_onnx::check(file)?;
+    }
+    let (inputs, outputs) = zoo_onnx::ports(&variant.content)?;
     let types = |ports: &[Port]| -> Vec<_> {
         let types = ports.iter().map(|p| (p.name.clone(), p.value_type()));
         types.collect()
     };
-    if (types(&summary.inputs), types(&summary.outputs))
-        != (types(&info.inputs), types(&info.outputs))
-    {
+    if (types(&inputs), types(&outputs)) != (types(&info.inputs), types(&info.outputs)) {
         return Err(unproven(
             "its inputs and outputs are not those of the graph".to_owned(),
         ));
@@ -236,11 +228,10 @@ fn prove(
         graph: &info.name,
         variant: &file,
         outputs: &info.outputs,
-        tolerance: Tolerance::of(&variant.bytes)?,
+        tolerance: Tolerance::of(&variant.content.onnx())?,
     };
     let runtime = zoo_runtimes::find(EMBEDDED, &Search::default())?;
-    let loaded = runtime
-        .load(&variant.bytes, &LoadOptions::default())
+    let loaded = zoo_runtimes::load(runtime.as_ref(), &variant.content, &LoadOptions::default())
         .map_err(|error| error.to_string());
     let rows = case.run(EMBEDDED, loaded, cases);
     let made_for_it = variant.runtimes.iter().any(|r| r == EMBEDDED);

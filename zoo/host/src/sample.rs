@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use zoo_onnx::Content;
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{Array, GraphInfo, Port};
 
@@ -113,7 +114,7 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
             inputs,
             file,
         } = sampler(registry, options, runtime)?;
-        let mut loaded = engine.load(&file, &load)?;
+        let mut loaded = zoo_runtimes::load(engine.as_ref(), &file, &load)?;
         let start = Instant::now();
         let images = draw(&inputs, count, seed, label, &mut |x| Ok(loaded.run(x)?));
         return drawn(model, images, start);
@@ -135,7 +136,7 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
 struct Sampler {
     model: String,
     inputs: Vec<Port>,
-    file: Vec<u8>,
+    file: Content,
 }
 
 /// The file that draws on `runtime`: a bundle's, or one made of the run.
@@ -150,7 +151,7 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Resul
         return Ok(Sampler {
             model: manifest.model.clone(),
             inputs: graph.inputs.clone(),
-            file: bundle.read(&bundle.variant_for(SAMPLE, runtime)?.file)?,
+            file: bundle.content(bundle.variant_for(SAMPLE, runtime)?)?,
         });
     }
     let trained = open(registry, &options.path, options.weights)?;
@@ -167,7 +168,7 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Resul
             ..Default::default()
         },
     )?;
-    let file = exported.into_iter().next().map(|variant| variant.bytes);
+    let file = exported.into_iter().next().map(|variant| variant.content);
     Ok(Sampler {
         inputs: info.inputs.clone(),
         file: file.ok_or_else(|| Error::Usage(format!("nothing was exported for {runtime}")))?,

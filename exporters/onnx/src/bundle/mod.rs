@@ -15,6 +15,9 @@ pub use writer::BundleWriter;
 /// The manifest's name in a bundle.
 pub const MANIFEST: &str = "manifest.json";
 
+/// The [driver](VariantEntry::driver) of step graphs: a JSON file with [`zoo_graph::Steps`], whose files lie beside it.
+pub const STEPS: &str = "steps";
+
 /// SHA-256 in hex.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zoo_graph::Array;
+use zoo_graph::{Array, Steps};
 
-use super::{MANIFEST, Manifest, SCHEMA_VERSION, VariantEntry, confined, sha256};
-use crate::{Error, Result, tensor_from_pb};
+use super::{MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry, confined, sha256};
+use crate::{Content, Error, Result, tensor_from_pb};
 
 /// No manifest is larger.
 const MAX_MANIFEST: u64 = 64 << 20;
@@ -111,6 +111,31 @@ impl Bundle {
                 expected: expected.clone(),
                 got,
             }),
+        }
+    }
+
+    /// What a variant consists of, every file checked against its hash.
+    pub fn content(&self, variant: &VariantEntry) -> Result<Content> {
+        let bytes = self.read(&variant.file)?;
+        let bad = |reason: String| Error::bundle(self.dir.join(&variant.file), reason);
+        match variant.driver.as_deref() {
+            None => Ok(Content::File(bytes)),
+            Some(STEPS) => {
+                let steps: Steps =
+                    serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+                let folder = variant
+                    .file
+                    .rsplit_once('/')
+                    .map_or("", |(folder, _)| folder);
+                let mut files = Vec::new();
+                for file in steps.files() {
+                    files.push((file.to_owned(), self.read(&format!("{folder}/{file}"))?));
+                }
+                Ok(Content::Steps { steps, files })
+            }
+            Some(other) => Err(bad(format!(
+                "it is driven by {other:?}, which this zoo does not know; update the zoo"
+            ))),
         }
     }
 

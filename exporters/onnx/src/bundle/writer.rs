@@ -9,8 +9,10 @@ use std::{
 
 use zoo_graph::{Array, Port};
 
-use super::{GraphEntry, MANIFEST, Manifest, SCHEMA_VERSION, VariantEntry, confined, sha256};
-use crate::{Error, IR_VERSION, OPSET, Result, Variant, card::Card, tensor_to_pb};
+use super::{
+    GraphEntry, MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry, confined, sha256,
+};
+use crate::{Content, Error, IR_VERSION, OPSET, Result, Variant, card::Card, tensor_to_pb};
 
 /// Collects the files in a folder beside the final one, which [`BundleWriter::finish`] puts in place.
 #[derive(Debug)]
@@ -86,7 +88,8 @@ impl BundleWriter {
             .map_err(Error::io(&full))
     }
 
-    /// Adds a graph: `onnx/<name>.onnx`, and `onnx/<name>.<suffix>.onnx` for each further variant.
+    /// Adds a graph: `onnx/<name>.onnx`, `onnx/<name>.<suffix>.onnx` for each further variant, and step graphs with `onnx/<name>.steps.json`, which
+    /// says how a host drives them.
     pub fn graph(
         &mut self,
         name: &str,
@@ -102,16 +105,24 @@ impl BundleWriter {
             variants: Vec::with_capacity(variants.len()),
         };
         for variant in variants {
-            let file = match variant.suffix {
-                None => format!("onnx/{name}.onnx"),
-                Some(suffix) => format!("onnx/{name}.{suffix}.onnx"),
+            let file = format!("onnx/{}", variant.file_name(name));
+            let (bytes, driver) = match &variant.content {
+                Content::File(bytes) => (bytes.clone(), None),
+                Content::Steps { steps, files } => {
+                    for (part, bytes) in files {
+                        self.file(&format!("onnx/{part}"), bytes)?;
+                    }
+                    let steps = serde_json::to_value(steps);
+                    let steps = steps.map_err(|e| Error::bundle(&file, e.to_string()))?;
+                    (format!("{steps:#}\n").into_bytes(), Some(STEPS.into()))
+                }
             };
-            self.file(&file, &variant.bytes)?;
+            self.file(&file, &bytes)?;
             entry.variants.push(VariantEntry {
-                sha256: sha256(&variant.bytes),
+                sha256: sha256(&bytes),
                 file,
                 runtimes: variant.runtimes.clone(),
-                driver: None,
+                driver,
             });
         }
         self.graphs.insert(name.into(), entry);

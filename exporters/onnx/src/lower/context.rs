@@ -81,6 +81,13 @@ impl<'a> Cx<'a> {
         name
     }
 
+    /// States the type of a value that a node written by hand gives; gives its name.
+    pub fn define(&mut self, suffix: &str, ty: ValueType) -> String {
+        let name = self.fresh(suffix);
+        self.out.types.insert(name.clone(), ty);
+        name
+    }
+
     /// Adds a constant named after the node; gives its name.
     pub fn add(&mut self, suffix: &str, value: Array) -> String {
         let name = self.fresh(suffix);

@@ -10,12 +10,14 @@ mod movement;
 mod normalization;
 mod padding;
 mod reduction;
+mod scan;
 mod target;
 
 use zoo_graph::{Attribute, Graph, Node};
 
 use crate::{Error, Result, scope::Scope};
 use context::Cx;
+pub(crate) use scan::Parts;
 pub use target::Target;
 
 /// Rewrites `graph` so that every runtime of `target` computes it.
@@ -41,10 +43,12 @@ fn lower_in(graph: &Graph, outer: Option<&Scope<'_>>, target: Target) -> Result<
         crate::ops::conforms(node).map_err(error)?;
         let before = out.nodes.len();
         let mut cx = Cx::new(&scope, node, target, &mut out);
-        if node.bodies().next().is_some() {
-            cx.copy(with_bodies(node, &scope, target)?);
-        } else {
-            rewrite(&mut cx).map_err(error)?;
+        let finish = |body: Graph| lower_in(&body, Some(&scope), target);
+        match (node.op.as_str(), target) {
+            ("Scan", Target::Ort) => scan::to_loop(&mut cx, finish).map_err(error)??,
+            ("Scan", Target::Tract) => scan::flatten(&mut cx, &scope, finish).map_err(error)??,
+            _ if node.bodies().next().is_some() => cx.copy(with_bodies(node, &scope, target)?),
+            _ => rewrite(&mut cx).map_err(error)?,
         }
         for written in &out.nodes[before..] {
             target.runs(written).map_err(error)?;

@@ -7,8 +7,10 @@ use zoo_graph::{DType, Node};
 /// A set of runtimes that one form of a graph serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
-    /// ONNX Runtime, native and on the web, and tract.
-    Portable,
+    /// ONNX Runtime, native and on the web.
+    Ort,
+    /// tract, whose only loop is a flat Scan.
+    Tract,
     /// candle-onnx, which has fewer operators.
     CandleOnnx,
 }
@@ -82,12 +84,13 @@ const COMMON: &[&str] = &[
 
 impl Target {
     /// All targets, the widest first.
-    pub const ALL: [Self; 2] = [Self::Portable, Self::CandleOnnx];
+    pub const ALL: [Self; 3] = [Self::Ort, Self::Tract, Self::CandleOnnx];
 
     /// The names of its runtimes.
     pub fn runtimes(self) -> &'static [&'static str] {
         match self {
-            Self::Portable => &["ort", "tract", "web"],
+            Self::Ort => &["ort", "web"],
+            Self::Tract => &["tract"],
             Self::CandleOnnx => &["candle-onnx"],
         }
     }
@@ -104,19 +107,25 @@ impl Target {
         let op = node.op.as_str();
         match self {
             _ if COMMON.contains(&op) => self.accepts(node),
-            Self::Portable if op == "ConvTranspose" => Ok(()),
-            Self::Portable if op == "Scan" && !node.bodies().any(|b| b.nodes.iter().any(loops)) => Ok(()),
-            Self::Portable if loops(node) => {
-                Err("tract runs a Scan without loops inside, and no Loop; drive the steps from the host".into())
+            Self::Ort | Self::Tract if op == "ConvTranspose" => Ok(()),
+            Self::Ort if loops(node) => Ok(()),
+            Self::Tract if op == "Scan" && !node.bodies().any(|b| b.nodes.iter().any(loops)) => {
+                Ok(())
             }
-            Self::CandleOnnx if loops(node) => Err("it has no loops; drive the steps from the host".into()),
+            Self::Tract if loops(node) => Err(
+                "it runs a Scan without loops inside, and no Loop; drive the steps from the host"
+                    .into(),
+            ),
+            Self::CandleOnnx if loops(node) => {
+                Err("it has no loops; drive the steps from the host".into())
+            }
             _ => Err("the operator is missing there and has no exact rewrite".into()),
         }
     }
 
     /// Forms of common operators that one target lacks.
     fn accepts(self, node: &Node) -> Result<(), String> {
-        if self == Self::Portable {
+        if self != Self::CandleOnnx {
             return Ok(());
         }
         let uneven = |name: &str| {

@@ -1,6 +1,6 @@
 //! Likelihood by the exported graph `log_prob` on a runtime: what a host without the model's plugin would measure.
 
-use zoo_onnx::Options;
+use zoo_onnx::{Content, Options};
 use zoo_runtimes::LoadOptions;
 use zoo_sdk::{
     Array, Binarization, Context, Control, Distribution, Elements, Event, GraphInfo, Metrics, Port,
@@ -42,7 +42,7 @@ pub(super) fn on_runtime(
         threads: options.threads,
     };
     let (inputs, file) = file(registry, options, runtime, trained)?;
-    let mut loaded = engine.load(&file, &load)?;
+    let mut loaded = zoo_runtimes::load(engine.as_ref(), &file, &load)?;
     let stream = Stream::new(options.seed).named("evaluate");
     let (total, size) = (split.len(), options.batch.max(1));
     let mut sum = 0.0;
@@ -71,13 +71,13 @@ pub(super) fn on_runtime(
     .into())
 }
 
-/// The ports and bytes of `log_prob` for a runtime: a bundle's file, or one made of the run.
+/// The ports and the form of `log_prob` for a runtime: a bundle's, or one made of the run.
 fn file(
     registry: &Registry,
     options: &EvaluateOptions,
     runtime: &str,
     trained: &Trained,
-) -> Result<(Vec<Port>, Vec<u8>)> {
+) -> Result<(Vec<Port>, Content)> {
     let missing = |graphs: Vec<String>| Error::NoGraph {
         path: options.path.clone(),
         model: trained.model.clone(),
@@ -92,7 +92,7 @@ fn file(
             .get(LOG_PROB)
             .ok_or_else(|| missing(graphs.keys().cloned().collect()))?;
         let variant = bundle.variant_for(LOG_PROB, runtime)?;
-        return Ok((entry.inputs.clone(), bundle.read(&variant.file)?));
+        return Ok((entry.inputs.clone(), bundle.content(variant)?));
     }
     let session = trained.session(registry, options.threads, "cpu")?;
     let plugin = || Error::plugin(&trained.model);
@@ -106,7 +106,7 @@ fn file(
     };
     let exported = zoo_onnx::export(&recorded, &targets)?.into_iter().next();
     match exported {
-        Some(variant) => Ok((info.inputs.clone(), variant.bytes)),
+        Some(variant) => Ok((info.inputs.clone(), variant.content)),
         None => Err(Error::Usage(format!("nothing was exported for {runtime}"))),
     }
 }

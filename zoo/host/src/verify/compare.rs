@@ -108,14 +108,16 @@ impl Tolerance {
         relative: 5e-3,
     };
 
-    /// The tolerance for an ONNX file: wider where weights are stored at half precision.
-    pub fn of(file: &[u8]) -> Result<Self> {
-        let graph = zoo_onnx::decode(file)?.graph;
-        let half = graph
-            .initializers
-            .iter()
-            .any(|i| i.value.dtype() == DType::F16);
-        Ok(if half { Self::F16 } else { Self::F32 })
+    /// The tolerance for ONNX files: wider where weights are stored at half precision.
+    pub fn of(files: &[&[u8]]) -> Result<Self> {
+        for file in files {
+            let graph = zoo_onnx::decode(file)?.graph;
+            let mut weights = graph.initializers.iter();
+            if weights.any(|i| i.value.dtype() == DType::F16) {
+                return Ok(Self::F16);
+            }
+        }
+        Ok(Self::F32)
     }
 
     /// Fills in `row` with how far `got` lies from `expected`.

@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use zoo_onnx::Bundle;
 use zoo_onnx::bundle::{GraphEntry, VariantEntry};
+use zoo_onnx::{Bundle, Content};
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{GraphInfo, Port, Session};
 
@@ -104,15 +104,15 @@ pub fn verify(
                 leave_out(runtime.name(), error.into(), asked, &mut skipped)?;
             }
             for variant in graph.variants.iter().filter(serves) {
-                let bytes = bundle.read(&variant.file)?;
-                same_ports(&bundle, &variant.file, &bytes, graph)?;
+                let content = bundle.content(variant)?;
+                same_ports(&bundle, &variant.file, &content, graph)?;
                 let case = Case {
                     graph: name,
                     variant: &variant.file,
                     outputs: &graph.outputs,
-                    tolerance: Tolerance::of(&bytes)?,
+                    tolerance: Tolerance::of(&content.onnx())?,
                 };
-                let loaded = match runtime.load(&bytes, &load) {
+                let loaded = match zoo_runtimes::load(runtime.as_ref(), &content, &load) {
                     // Not every runtime knows every device.
                     Err(error @ zoo_runtimes::Error::Device { .. }) => {
                         leave_out(runtime.name(), error.into(), asked, &mut skipped)?;
@@ -135,16 +135,16 @@ pub fn verify(
 }
 
 /// Refuses a file whose ports are not those of the manifest, which callers go by.
-fn same_ports(bundle: &Bundle, file: &str, bytes: &[u8], graph: &GraphEntry) -> Result<()> {
-    let found = zoo_onnx::decode(bytes)?.graph;
+fn same_ports(bundle: &Bundle, file: &str, content: &Content, graph: &GraphEntry) -> Result<()> {
+    let (inputs, outputs) = zoo_onnx::ports(content)?;
     let ports = |ports: &[Port]| -> Vec<String> {
         let each = ports.iter();
         each.map(|port| format!("{:?} {}", port.name, port.value_type()))
             .collect()
     };
     for (kind, found, said) in [
-        ("input", &found.inputs, &graph.inputs),
-        ("output", &found.outputs, &graph.outputs),
+        ("input", &inputs, &graph.inputs),
+        ("output", &outputs, &graph.outputs),
     ] {
         let (found, said) = (ports(found).join(", "), ports(said).join(", "));
         if found != said {

@@ -1,6 +1,7 @@
 use zoo_graph::{Attribute, DType, Port};
 
 mod cases;
+mod scans;
 
 use super::*;
 use crate::{
@@ -15,7 +16,8 @@ fn each_rewrite_has_its_form_and_its_values() {
     for (graph, portable, candle) in cases() {
         let op = &graph.nodes[0].op;
         for (target, expected) in [
-            (Target::Portable, portable),
+            (Target::Ort, portable),
+            (Target::Tract, portable),
             (Target::CandleOnnx, candle.unwrap_or(portable)),
         ] {
             let lowered =
@@ -113,7 +115,7 @@ fn a_generator_reads_as_text() {
     );
     net.node("x", "Sigmoid", &["up"], &[]);
     let graph = net.outputs(&["x"]);
-    insta::assert_snapshot!("portable", lower(&graph, Target::Portable).unwrap());
+    insta::assert_snapshot!("portable", lower(&graph, Target::Ort).unwrap());
     insta::assert_snapshot!(
         "candle_onnx",
         optimize(&lower(&graph, Target::CandleOnnx).unwrap()).unwrap()
@@ -128,7 +130,7 @@ fn what_a_target_lacks_is_an_error_that_names_node_target_and_line() {
         vec![random(&[2, 2, 3, 3], 1)],
         &[("strides", Ints(vec![1, 2]))],
     );
-    lower(&conv, Target::Portable).unwrap();
+    lower(&conv, Target::Tract).unwrap();
     let message = lower(&conv, Target::CandleOnnx).unwrap_err().to_string();
     assert_eq!(
         message,
@@ -136,9 +138,9 @@ fn what_a_target_lacks_is_an_error_that_names_node_target_and_line() {
     );
     let mut unknown = conv.clone();
     unknown.nodes[0].op = "Einsum".into();
-    let message = lower(&unknown, Target::Portable).unwrap_err().to_string();
+    let message = lower(&unknown, Target::Tract).unwrap_err().to_string();
     assert!(
-        message.contains("\"y\" (Einsum) at net.rs:1: ort, tract, web cannot run it"),
+        message.contains("\"y\" (Einsum) at net.rs:1: tract cannot run it"),
         "{message}"
     );
 }
@@ -177,7 +179,7 @@ fn loops_keep_their_bodies_lowered() {
         &[("perm", Ints(vec![1, 0, 2]))],
     );
     let graph = net.outputs(&["end", "out"]);
-    let lowered = lower(&graph, Target::Portable).unwrap();
+    let lowered = lower(&graph, Target::Tract).unwrap();
     let body = lowered.nodes[1].bodies().next().unwrap();
     assert_eq!(ops(body), "Add Abs Neg Exp Add Log Relu Add Identity");
     crate::check(&crate::encode(&optimize(&lowered).unwrap(), &[])).unwrap();

@@ -1,0 +1,150 @@
+//! Scans within scans, in the form of each target.
+
+use zoo_graph::{Attribute, Graph, Port};
+
+use super::super::*;
+use crate::{
+    Error, check, encode, optimize,
+    testing::{Net, assert_same, random},
+};
+use Attribute::{Int, Ints};
+
+const HEIGHT: usize = 3;
+const WIDTH: usize = 4;
+
+fn sub_graph(body: Graph) -> (&'static str, Attribute) {
+    ("body", Attribute::Graph(Box::new(body)))
+}
+
+/// A sampler in small: a row mixes what is above it by a matrix; a pixel adds what is left of it and its noise, and tells the next row of itself and of twice itself.
+/// `tail` is one more operation of the row after its pixels.
+fn sampler(tail: bool) -> Graph {
+    let outer = [
+        Port::batched("noise", &[2, HEIGHT, WIDTH]),
+        Port::new("mix", zoo_graph::DType::F32, [2.into(), 2.into()]),
+        Port::new("bias", zoo_graph::DType::F32, [2.into(), WIDTH.into()]),
+    ];
+    let state = Port::batched("above", &[2, WIDTH]);
+    let twice = Port::batched("above2", &[2, WIDTH]);
+    let line = Port::batched("line", &[2, WIDTH]);
+    let in_row = [&outer[..], &[state.clone(), twice.clone(), line.clone()]].concat();
+
+    let seen = [
+        &in_row[..],
+        &[
+            Port::batched("context", &[2, WIDTH]),
+            Port::batched("left0", &[2]),
+        ],
+    ]
+    .concat();
+    let mut pixel = Net::inside("pixel", &seen);
+    pixel.input(Port::batched("left", &[2]));
+    pixel.input(Port::batched("u", &[2]));
+    pixel.input(Port::batched("c", &[2]));
+    pixel.input(Port::new("b", zoo_graph::DType::F32, [2.into()]));
+    pixel.node("s1", "Add", &["left", "u"], &[]);
+    pixel.node("s2", "Add", &["s1", "c"], &[]);
+    pixel.node("s3", "Add", &["s2", "b"], &[]);
+    pixel.node("s", "Tanh", &["s3"], &[]);
+    pixel.node("x", "Identity", &["s"], &[]);
+    pixel.node("double", "Add", &["s", "s"], &[]);
+    let pixel = pixel.outputs(&["s", "x", "double"]);
+
+    let mut row = Net::inside("row", &outer);
+    row.input(state);
+    row.input(twice);
+    row.input(line);
+    row.node("mixed", "MatMul", &["mix", "above"], &[]);
+    row.node("context", "Add", &["mixed", "above2"], &[]);
+    row.node(
+        "left0",
+        "ReduceMean",
+        &["context"],
+        &[("axes", Ints(vec![2])), ("keepdims", Int(0))],
+    );
+    row.nodes(
+        &["left_end", "xs", "doubles"],
+        "Scan",
+        &["left0", "line", "context", "bias"],
+        &[
+            sub_graph(pixel),
+            ("num_scan_inputs", Int(3)),
+            ("scan_input_axes", Ints(vec![2, 2, 1])),
+            ("scan_output_axes", Ints(vec![2, 2])),
+        ],
+    );
+    if tail {
+        row.node("kept", "Abs", &["doubles"], &[]);
+    } else {
+        row.node("kept", "Identity", &["doubles"], &[]);
+    }
+    row.node("row", "Identity", &["xs"], &[]);
+    let row = row.outputs(&["xs", "kept", "row"]);
+
+    let mut net = Net::new("sample");
+    net.input(outer[0].clone());
+    net.constant("mix", random(&[2, 2], 3));
+    net.constant("bias", random(&[2, WIDTH], 4));
+    net.constant("zero", zoo_graph::Array::f32([], [0.0]).unwrap());
+    net.constant("i0", zoo_graph::Array::i64([1], [0]).unwrap());
+    net.constant("i1", zoo_graph::Array::i64([1], [1]).unwrap());
+    net.constant("i2", zoo_graph::Array::i64([1], [2]).unwrap());
+    net.node("top", "Slice", &["noise", "i0", "i1", "i2"], &[]);
+    net.node("top_row", "Squeeze", &["top", "i2"], &[]);
+    net.node("start", "Mul", &["top_row", "zero"], &[]);
+    net.nodes(
+        &["last", "last2", "x"],
+        "Scan",
+        &["start", "start", "noise"],
+        &[
+            sub_graph(row),
+            ("num_scan_inputs", Int(1)),
+            ("scan_input_axes", Ints(vec![2])),
+            ("scan_output_axes", Ints(vec![2])),
+        ],
+    );
+    net.outputs(&["x"])
+}
+
+fn form(graph: &Graph, target: Target) -> Graph {
+    let simple = optimize(graph).unwrap();
+    optimize(&lower(&simple, target).unwrap_or_else(|e| panic!("{e}"))).unwrap()
+}
+
+#[test]
+fn rows_of_pixels_become_loops_in_loops_or_one_scan() {
+    for tail in [false, true] {
+        let graph = sampler(tail);
+        for target in [Target::Ort, Target::Tract] {
+            let written = form(&graph, target);
+            assert_same(&graph, &written, &target.to_string());
+            check(&encode(&written, &[])).unwrap_or_else(|e| panic!("{target}: {e}\n{written}"));
+            let loops = |graph: &Graph| -> Vec<String> {
+                let all = graph.nodes.iter().filter(|n| n.bodies().next().is_some());
+                all.map(|n| n.op.clone()).collect()
+            };
+            let outer = loops(&written);
+            let body = written.nodes.iter().flat_map(Node::bodies).next().unwrap();
+            match target {
+                Target::Ort => assert_eq!(
+                    (outer, loops(body)),
+                    (vec!["Loop".into()], vec!["Loop".into()])
+                ),
+                _ => assert_eq!((outer, loops(body)), (vec!["Scan".into()], vec![])),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_forms_of_a_sampler() {
+    let graph = sampler(false);
+    insta::assert_snapshot!("nested_loops", form(&graph, Target::Ort));
+    insta::assert_snapshot!("flat_scan", form(&graph, Target::Tract));
+}
+
+#[test]
+fn what_has_no_loops_says_so() {
+    let error = lower(&sampler(false), Target::CandleOnnx).unwrap_err();
+    assert!(matches!(error, Error::Lower { .. }), "{error}");
+}
