@@ -5,7 +5,11 @@ use zoo_sdk::Plugin;
 
 /// All built-in models.
 pub fn plugins() -> Vec<Box<dyn Plugin>> {
-    let crates = [zoo_vae::plugins(), zoo_gan::plugins()];
+    let crates = [
+        zoo_vae::plugins(),
+        zoo_gan::plugins(),
+        zoo_pixelcnn::plugins(),
+    ];
     crates.into_iter().flatten().collect()
 }
 

@@ -4,6 +4,7 @@
 //! they go through. So one `forward` trains and exports. Around it stand [`Params`], [`layers`], losses and distributions,
 //! the [`Model`] trait, one trainer for every model, and [`ModelPlugin`], which makes a `zoo_sdk::Plugin` of a model.
 
+pub mod dist;
 mod error;
 pub mod layers;
 pub mod loss;
@@ -15,6 +16,7 @@ mod params;
 mod plugin;
 mod scan;
 mod tape;
+pub mod testing;
 mod trace;
 pub mod train;
 mod value;

@@ -1,5 +1,9 @@
 //! Layers: parameters and how they are applied.
 
+mod masked;
+
+pub use masked::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart};
+
 use candle_core::Tensor;
 
 use crate::{Buffer, Error, Init, Mode, Params, Result, Value};

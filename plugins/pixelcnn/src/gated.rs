@@ -1,0 +1,383 @@
+//! The gated PixelCNN: a vertical stack sees the rows above, a horizontal one what stands left, and the first feeds the second.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zoo_nn::{
+    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, Params, Phase, Pixel,
+    Port, Raster, Result, Row, StepCx, Value,
+    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    layers::{Carried, Conv2d, ConvConfig, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart},
+    raster_scan,
+};
+
+/// Settings of [`GatedPixelCnn`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Feature maps of each stack.
+    #[schemars(range(min = 1))]
+    pub channels: usize,
+    /// Gated layers after the first.
+    pub layers: usize,
+    /// Side of the first layer's windows, odd.
+    #[schemars(range(min = 1))]
+    pub first_kernel: usize,
+    /// Side of the other layers' windows, odd.
+    #[schemars(range(min = 1))]
+    pub kernel: usize,
+    /// Feature maps of the last hidden layer.
+    #[schemars(range(min = 1))]
+    pub head: usize,
+    /// Whether p(x | label) is learned, for data with labels.
+    pub conditional: bool,
+    /// p(x_i | x_<i).
+    pub likelihood: Likelihood,
+    /// Levels of a colour with `softmax`.
+    #[schemars(range(min = 2, max = 256))]
+    pub levels: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            channels: 128,
+            layers: 15,
+            first_kernel: 7,
+            kernel: 5,
+            head: 1024,
+            conditional: false,
+            likelihood: Likelihood::Softmax,
+            levels: 256,
+        }
+    }
+}
+
+/// The model: x (N,C,H,W) [, label (N)] -> parameters of every p(x_i | x_<i) (N,C*K,H,W).
+pub struct GatedPixelCnn {
+    image: [usize; 3],
+    channels: usize,
+    classes: Option<usize>,
+    pixel: PixelDistribution,
+    vertical: MaskedConv2d,
+    horizontal: MaskedConv2d,
+    layers: Vec<Layer>,
+    head: MaskedConv2d,
+    out: MaskedConv2d,
+}
+
+/// One layer of both stacks (figure 2).
+struct Layer {
+    vertical: MaskedConv2d,
+    horizontal: MaskedConv2d,
+    /// From the vertical stack to the horizontal one.
+    across: Conv2d,
+    residual: MaskedConv2d,
+    class: Option<Class>,
+}
+
+/// What a class adds to the gates, V^T h of eq. 4: a vector for each class, (classes,2F).
+struct Class {
+    vertical: Value,
+    horizontal: Value,
+}
+
+/// A vector of each image's class, (N,2F), as maps (N,2F,1,1).
+fn of_class(table: &Value, label: &Value) -> Result<Value> {
+    table.lookup(label)?.unsqueeze(2)?.unsqueeze(3)
+}
+
+impl Layer {
+    fn new(config: &Config, image: [usize; 3], classes: Option<usize>, p: &Params) -> Result<Self> {
+        let (f, k) = (config.channels, config.kernel);
+        let masked = |kernel, mask, gated| MaskedConfig {
+            kernel,
+            mask,
+            colours: image[0],
+            gated,
+        };
+        let vertical = masked([k, k], Mask::AboveAndOwn, true);
+        let horizontal = masked([1, k], Mask::B, true);
+        let class = match classes {
+            Some(classes) => {
+                let table = |name| p.get(name, &[classes, 2 * f], Init::fan_in(classes));
+                Some(Class {
+                    vertical: table("vertical_class")?,
+                    horizontal: table("horizontal_class")?,
+                })
+            }
+            None => None,
+        };
+        let residual = masked([1, 1], Mask::B, false);
+        Ok(Self {
+            vertical: MaskedConv2d::new(&p.at("vertical"), f, 2 * f, vertical)?,
+            horizontal: MaskedConv2d::new(&p.at("horizontal"), f, 2 * f, horizontal)?,
+            across: Conv2d::new(&p.at("across"), 2 * f, 2 * f, POINT)?,
+            residual: MaskedConv2d::new(&p.at("residual"), f, f, residual)?,
+            class,
+        })
+    }
+
+    /// v, h (N,F,H,W) -> v, h (N,F,H,W); no v where no layer follows.
+    fn forward(
+        &self,
+        v: &Value,
+        h: &Value,
+        label: Option<&Value>,
+        last: bool,
+    ) -> Result<(Option<Value>, Value)> {
+        let (next, across) = self.across(&self.vertical.forward(v)?, label, last)?;
+        // tanh(W_f x) sigmoid(W_g x), eq. 2
+        let gates = self.horizontal.forward(h)?.add(&across)?; // (N,2F,H,W)
+        let out = self.residual.forward(&gates.gated_tanh()?)?; // (N,F,H,W)
+        Ok((next, out.add(h)?))
+    }
+
+    /// From the vertical stack's features (N,2F,H,W): its next v (N,F,H,W) unless this is the last layer, and what it adds to the gates of the
+    /// horizontal stack (N,2F,H,W).
+    fn across(
+        &self,
+        features: &Value,
+        label: Option<&Value>,
+        last: bool,
+    ) -> Result<(Option<Value>, Value)> {
+        let mut across = self.across.forward(features)?; // (N,2F,H,W)
+        let mut gates = features.clone();
+        if let (Some(class), Some(label)) = (&self.class, label) {
+            across = across.add(&of_class(&class.horizontal, label)?)?; // eq. 4
+            gates = gates.add(&of_class(&class.vertical, label)?)?;
+        }
+        let next = if last {
+            None
+        } else {
+            Some(gates.gated_tanh()?)
+        };
+        Ok((next, across))
+    }
+
+    fn row_by_row(&self) -> Result<Step> {
+        let vertical = self.vertical.rows()?;
+        Ok(Step {
+            vertical: vertical.ok_or_else(|| Error::input("a vertical stack sees rows"))?,
+            horizontal: self.horizontal.row_by_row()?,
+            residual: self.residual.row_by_row()?,
+        })
+    }
+}
+
+/// A layer's convolutions for drawing.
+struct Step {
+    vertical: RowPart,
+    horizontal: RowByRow,
+    residual: RowByRow,
+}
+
+const POINT: ConvConfig = ConvConfig {
+    kernel: 1,
+    stride: 1,
+    padding: 0,
+    output_padding: 0,
+    groups: 1,
+    bias: true,
+    init: None,
+};
+
+impl GatedPixelCnn {
+    /// x (N,C,H,W), label i64 (N) where conditional -> parameters of p(x_i | x_<i) (N,C*K,H,W)
+    pub fn forward(&self, x: &Value, label: Option<&Value>) -> Result<Value> {
+        let (mut v, mut h) = (self.vertical.forward(x)?, self.horizontal.forward(x)?); // (N,F,H,W)
+        for (i, layer) in self.layers.iter().enumerate() {
+            let last = i + 1 == self.layers.len();
+            let (next, out) = layer.forward(&v, &h, label, last)?;
+            (v, h) = (next.unwrap_or(v), out);
+        }
+        let h = self.head.forward(&h.relu()?)?; // (N,head,H,W)
+        self.out.forward(&h.relu()?)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. The vertical stack is computed once for a row, the
+    /// horizontal one pixel by pixel.
+    pub fn draw(&self, inputs: &[&Value], label: Option<&Value>) -> Result<Value> {
+        let [colours, _, width] = self.image;
+        let first = self.horizontal.row_by_row()?;
+        let above = self.vertical.rows()?;
+        let steps = self
+            .layers
+            .iter()
+            .map(Layer::row_by_row)
+            .collect::<Result<Vec<_>>>()?;
+        let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
+        let noise = inputs[0];
+        let mut states = Vec::new();
+        for rows in above.iter().chain(steps.iter().map(|s| &s.vertical)) {
+            states.extend(rows.start(noise, width)?);
+        }
+        let raster = Raster {
+            inputs,
+            states,
+            last: vec![noise.zeros_like_batch(&[colours, width])?],
+        };
+        raster_scan(
+            raster,
+            |states, last| {
+                let mut carried = Carried::new(states);
+                let mut pixels = first.start_row(&last[0])?;
+                let mut v = match &above {
+                    Some(above) => above.forward(&last[0], &mut carried)?, // (N,F,W)
+                    None => last[0].zeros_like_batch(&[self.channels, width])?,
+                };
+                let mut context = Vec::new();
+                for (i, (layer, step)) in self.layers.iter().zip(&steps).enumerate() {
+                    let features = step.vertical.forward(&v, &mut carried)?.unsqueeze(2)?; // (N,2F,1,W)
+                    let (next, across) = layer.across(&features, label, i + 1 == steps.len())?;
+                    v = match next {
+                        Some(next) => next.squeeze(2)?, // (N,F,W)
+                        None => v,
+                    };
+                    context.push(across.squeeze(2)?); // (N,2F,W)
+                    pixels.extend(step.horizontal.start_row(&last[0])?);
+                }
+                Ok(Row {
+                    states: carried.into_next(),
+                    context,
+                    pixels,
+                })
+            },
+            |states, inputs, context| {
+                let (x, states) = self.pixel.draw_pixel(inputs, |x| {
+                    // None of these convolutions sees rows above: the context is the vertical stack's.
+                    let mut carried = Carried::new(states);
+                    let mut pixel = |conv: &RowByRow, x: &Value| {
+                        conv.pixel(x, &mut std::iter::empty(), &mut carried)
+                    };
+                    let mut h = pixel(&first, x)?; // (N,F)
+                    for (step, across) in steps.iter().zip(context) {
+                        let gates = pixel(&step.horizontal, &h)?.add(across)?; // (N,2F)
+                        h = pixel(&step.residual, &gates.gated_tanh()?)?.add(&h)?;
+                    }
+                    let h = pixel(&head, &h.relu()?)?;
+                    let parameters = pixel(&out, &h.relu()?)?; // (N,C*K)
+                    Ok((parameters, carried.into_next()))
+                })?;
+                Ok(Pixel {
+                    states: first.correct(&x, states)?,
+                    outputs: vec![x],
+                })
+            },
+        )
+    }
+
+    /// -log p(x) (N)
+    pub fn nll(&self, x: &Value, label: Option<&Value>) -> Result<Value> {
+        self.pixel.nll(&self.forward(x, label)?, x)
+    }
+
+    fn batch_nll(&self, batch: &Batch) -> Result<Value> {
+        let label = match self.classes {
+            Some(_) => Some(batch.label.as_ref().ok_or_else(no_labels)?),
+            None => None,
+        };
+        self.nll(&batch.x, label)
+    }
+}
+
+fn no_labels() -> Error {
+    Error::input("model.conditional = true needs data with labels")
+}
+
+impl Model for GatedPixelCnn {
+    type Config = Config;
+
+    const INFO: Info = Info {
+        name: "gated-pixelcnn",
+        summary: "Gated PixelCNN: two stacks without a blind spot, conditional on the class if wanted",
+        family: "autoregressive",
+        density: "tractable",
+        title: "Conditional Image Generation with PixelCNN Decoders",
+        authors: "van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves, Kavukcuoglu",
+        year: 2016,
+        url: "https://arxiv.org/abs/1606.05328",
+        version: "1",
+        graphs: &[
+            ("log_prob", "log p(x) in nats, exact"),
+            ("sample", "images from uniform noise"),
+            (
+                "complete",
+                "a partly given image, the rest drawn from uniform noise",
+            ),
+        ],
+        best_metric: Some(("nll_nats", false)),
+        defaults: include_str!("../gated.toml"),
+    };
+
+    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+        let [colours, _, _] = data.image;
+        let pixel = PixelDistribution::new(config.likelihood, config.levels)?;
+        let classes = match (config.conditional, data.classes.len()) {
+            (false, _) => None,
+            (true, 0) => return Err(no_labels()),
+            (true, classes) => Some(classes),
+        };
+        let conv = |name: &str, from, to, kernel, mask| {
+            let masked = MaskedConfig {
+                kernel,
+                mask,
+                colours,
+                gated: false,
+            };
+            MaskedConv2d::new(&params.at(name), from, to, masked)
+        };
+        let (f, k, head) = (config.channels, config.first_kernel, config.head);
+        let layer = |i: usize| {
+            Layer::new(
+                config,
+                data.image,
+                classes,
+                &params.at(&format!("layers.{i}")),
+            )
+        };
+        Ok(Self {
+            image: data.image,
+            channels: config.channels,
+            classes,
+            pixel,
+            vertical: conv("vertical", colours, f, [k, k], Mask::Above)?,
+            horizontal: conv("horizontal", colours, f, [1, k], Mask::A)?,
+            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
+            head: conv("head", f, head, [1, 1], Mask::B)?,
+            out: conv("out", head, colours * pixel.parameters(), [1, 1], Mask::B)?,
+        })
+    }
+
+    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
+        nll_loss(&self.batch_nll(batch)?)
+    }
+
+    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.batch_nll(batch)?, self.image.iter().product())
+    }
+
+    fn graphs(&self) -> Vec<GraphFn<Self>> {
+        let image = || vec![Port::image("x", self.image)];
+        let labelled = |mut ports: Vec<Port>| {
+            ports.extend(self.classes.map(|classes| Port::label("label", classes)));
+            ports
+        };
+        // The label, where there is one, comes last.
+        let draw = |m: &Self, io: &[Value]| {
+            let (inputs, label) = io.split_at(io.len() - usize::from(m.classes.is_some()));
+            let inputs: Vec<&Value> = inputs.iter().collect();
+            Ok(vec![m.draw(&inputs, label.first())?])
+        };
+        let (sample, complete) = (sample_ports(self.image), complete_ports(self.image));
+        vec![
+            GraphFn::new(
+                "log_prob",
+                labelled(image()),
+                [Port::batched("log_prob", &[])],
+                |m: &Self, io| Ok(vec![m.nll(&io[0], io.get(1))?.neg()?]),
+            ),
+            GraphFn::new("sample", labelled(sample), image(), draw),
+            GraphFn::new("complete", labelled(complete), image(), draw),
+        ]
+    }
+}

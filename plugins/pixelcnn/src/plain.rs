@@ -1,0 +1,277 @@
+//! The PixelCNN: residual blocks of masked convolutions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zoo_nn::{
+    Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Pixel, Port, Raster,
+    Result, Row, StepCx, Value,
+    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow},
+    raster_scan,
+};
+
+/// Settings of [`PixelCnn`]. The default is the paper's network for CIFAR-10.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Feature maps between residual blocks (2h of the paper); inside a block there are half as many.
+    #[schemars(range(min = 2))]
+    pub channels: usize,
+    /// Residual blocks.
+    pub blocks: usize,
+    /// Side of the first layer's window, odd.
+    #[schemars(range(min = 1))]
+    pub first_kernel: usize,
+    /// Side of the windows inside the blocks, odd.
+    #[schemars(range(min = 1))]
+    pub kernel: usize,
+    /// Feature maps of the last hidden layer.
+    #[schemars(range(min = 1))]
+    pub head: usize,
+    /// p(x_i | x_<i).
+    pub likelihood: Likelihood,
+    /// Levels of a colour with `softmax`.
+    #[schemars(range(min = 2, max = 256))]
+    pub levels: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            channels: 256,
+            blocks: 15,
+            first_kernel: 7,
+            kernel: 3,
+            head: 1024,
+            likelihood: Likelihood::Softmax,
+            levels: 256,
+        }
+    }
+}
+
+/// The model: x (N,C,H,W) -> parameters of every p(x_i | x_<i) (N,C*K,H,W).
+pub struct PixelCnn {
+    image: [usize; 3],
+    /// Feature maps inside a block.
+    narrow: usize,
+    pixel: PixelDistribution,
+    first: MaskedConv2d,
+    blocks: Vec<Block>,
+    head: MaskedConv2d,
+    out: MaskedConv2d,
+}
+
+/// h (N,2h,H,W) -> h, a residual (figure 5, left).
+struct Block {
+    reduce: MaskedConv2d,
+    context: MaskedConv2d,
+    expand: MaskedConv2d,
+}
+
+impl Block {
+    fn new(config: &Config, colours: usize, params: &Params) -> Result<Self> {
+        let (wide, narrow) = (config.channels, config.channels / 2);
+        let conv = |name: &str, from, to, side| {
+            let masked = masked(side, Mask::B, colours);
+            MaskedConv2d::new(&params.at(name), from, to, masked)
+        };
+        Ok(Self {
+            reduce: conv("reduce", wide, narrow, 1)?,
+            context: conv("context", narrow, narrow, config.kernel)?,
+            expand: conv("expand", narrow, wide, 1)?,
+        })
+    }
+
+    fn forward(&self, h: &Value) -> Result<Value> {
+        let inner = self.reduce.forward(&h.relu()?)?.relu()?; // (N,h,H,W)
+        let inner = self.context.forward(&inner)?.relu()?; // (N,h,H,W)
+        self.expand.forward(&inner)?.add(h) // (N,2h,H,W)
+    }
+}
+
+/// A block's convolutions for drawing.
+struct Step {
+    reduce: RowByRow,
+    context: RowByRow,
+    expand: RowByRow,
+}
+
+impl Block {
+    fn row_by_row(&self) -> Result<Step> {
+        Ok(Step {
+            reduce: self.reduce.row_by_row()?,
+            context: self.context.row_by_row()?,
+            expand: self.expand.row_by_row()?,
+        })
+    }
+}
+
+fn masked(side: usize, mask: Mask, colours: usize) -> MaskedConfig {
+    MaskedConfig {
+        kernel: [side; 2],
+        mask,
+        colours,
+        gated: false,
+    }
+}
+
+impl PixelCnn {
+    /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,C*K,H,W)
+    pub fn forward(&self, x: &Value) -> Result<Value> {
+        let start = self.first.forward(x)?; // (N,2h,H,W)
+        let h = self
+            .blocks
+            .iter()
+            .try_fold(start, |h, block| block.forward(&h))?;
+        let h = self.head.forward(&h.relu()?)?; // (N,head,H,W)
+        self.out.forward(&h.relu()?)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, each layer's last rows and
+    /// pixels kept.
+    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
+        let [colours, _, width] = self.image;
+        let first = self.first.row_by_row()?;
+        let blocks = self
+            .blocks
+            .iter()
+            .map(Block::row_by_row)
+            .collect::<Result<Vec<_>>>()?;
+        let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
+        // The convolutions with a window: what comes into each is kept for the rows below.
+        let windows: Vec<&RowByRow> = std::iter::once(&first)
+            .chain(blocks.iter().map(|b| &b.context))
+            .collect();
+        let noise = inputs[0];
+        let mut states = Vec::new();
+        let mut last = vec![noise.zeros_like_batch(&[colours, width])?];
+        for window in &windows {
+            states.extend(window.start(noise, width)?);
+        }
+        for _ in &blocks {
+            last.push(noise.zeros_like_batch(&[self.narrow, width])?);
+        }
+        let raster = Raster {
+            inputs,
+            states,
+            last,
+        };
+        raster_scan(
+            raster,
+            |states, last| {
+                let mut carried = Carried::new(states);
+                let (mut context, mut pixels) = (Vec::new(), Vec::new());
+                for (window, above) in windows.iter().zip(last) {
+                    context.extend(window.row(above, &mut carried)?); // (N,O,W)
+                    pixels.extend(window.start_row(&last[0])?);
+                }
+                Ok(Row {
+                    states: carried.into_next(),
+                    context,
+                    pixels,
+                })
+            },
+            |states, inputs, context| {
+                let (x, (states, kept)) = self.pixel.draw_pixel(inputs, |x| {
+                    let (mut carried, mut context) = (Carried::new(states), context.iter());
+                    let mut h = first.pixel(x, &mut context, &mut carried)?; // (N,2h)
+                    let mut kept = Vec::new();
+                    for block in &blocks {
+                        let inner = block
+                            .reduce
+                            .pixel(&h.relu()?, &mut context, &mut carried)?
+                            .relu()?; // (N,h)
+                        let seen = block.context.pixel(&inner, &mut context, &mut carried)?;
+                        kept.push(inner);
+                        h = block
+                            .expand
+                            .pixel(&seen.relu()?, &mut context, &mut carried)?
+                            .add(&h)?; // (N,2h)
+                    }
+                    let h = head.pixel(&h.relu()?, &mut context, &mut carried)?;
+                    let parameters = out.pixel(&h.relu()?, &mut context, &mut carried)?; // (N,C*K)
+                    Ok((parameters, (carried.into_next(), kept)))
+                })?;
+                Ok(Pixel {
+                    states: first.correct(&x, states)?,
+                    outputs: std::iter::once(x).chain(kept).collect(),
+                })
+            },
+        )
+    }
+
+    /// -log p(x) (N)
+    pub fn nll(&self, x: &Value) -> Result<Value> {
+        self.pixel.nll(&self.forward(x)?, x)
+    }
+}
+
+impl Model for PixelCnn {
+    type Config = Config;
+
+    const INFO: Info = Info {
+        name: "pixelcnn",
+        summary: "PixelCNN: masked convolutions in residual blocks predict pixel after pixel",
+        family: "autoregressive",
+        density: "tractable",
+        title: "Pixel Recurrent Neural Networks",
+        authors: "van den Oord, Kalchbrenner, Kavukcuoglu",
+        year: 2016,
+        url: "https://arxiv.org/abs/1601.06759",
+        version: "1",
+        graphs: &[
+            ("log_prob", "log p(x) in nats, exact"),
+            ("sample", "images from uniform noise"),
+            (
+                "complete",
+                "a partly given image, the rest drawn from uniform noise",
+            ),
+        ],
+        best_metric: Some(("nll_nats", false)),
+        defaults: include_str!("../default.toml"),
+    };
+
+    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+        let [colours, _, _] = data.image;
+        let pixel = PixelDistribution::new(config.likelihood, config.levels)?;
+        let conv = |name: &str, from, to, side, mask| {
+            MaskedConv2d::new(&params.at(name), from, to, masked(side, mask, colours))
+        };
+        let (wide, head) = (config.channels, config.head);
+        let out = colours * pixel.parameters();
+        Ok(Self {
+            image: data.image,
+            narrow: config.channels / 2,
+            pixel,
+            first: conv("first", colours, wide, config.first_kernel, Mask::A)?,
+            blocks: (0..config.blocks)
+                .map(|i| Block::new(config, colours, &params.at(&format!("blocks.{i}"))))
+                .collect::<Result<_>>()?,
+            head: conv("head", wide, head, 1, Mask::B)?,
+            out: conv("out", head, out, 1, Mask::B)?,
+        })
+    }
+
+    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
+        nll_loss(&self.nll(&batch.x)?)
+    }
+
+    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.nll(&batch.x)?, self.image.iter().product())
+    }
+
+    fn graphs(&self) -> Vec<GraphFn<Self>> {
+        let image = || [Port::image("x", self.image)];
+        let draw = |m: &Self, io: &[Value]| Ok(vec![m.draw(&io.iter().collect::<Vec<_>>())?]);
+        vec![
+            GraphFn::new(
+                "log_prob",
+                image(),
+                [Port::batched("log_prob", &[])],
+                |m: &Self, io| Ok(vec![m.nll(&io[0])?.neg()?]),
+            ),
+            GraphFn::new("sample", sample_ports(self.image), image(), draw),
+            GraphFn::new("complete", complete_ports(self.image), image(), draw),
+        ]
+    }
+}

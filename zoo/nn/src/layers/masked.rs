@@ -1,0 +1,479 @@
+//! Convolutions that see only what comes before, for models that predict pixel after pixel.
+
+use candle_core::{Device, Tensor};
+
+use crate::{Error, Init, Params, Result, Value, concat};
+
+/// What a masked convolution sees of the image around a pixel, in raster order: rows from above, each from the left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// Pixels before this one, and of this one the colours before the one that is predicted (van den Oord et al., 2016, mask A).
+    A,
+    /// That, and the predicted colour's own feature maps: for all layers but the first (mask B).
+    B,
+    /// The rows above, whole: the first layer of a vertical stack.
+    Above,
+    /// The rows above and the pixel's own row, whole: for a vertical stack's later layers, whose maps know nothing of their own row.
+    AboveAndOwn,
+}
+
+/// What a masked convolution is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct MaskedConfig {
+    /// Rows and columns of the window, both odd.
+    pub kernel: [usize; 2],
+    /// What it sees.
+    pub mask: Mask,
+    /// Colours of a pixel, predicted one after the other. Feature maps fall into as many equal groups: the first group predicts the first colour.
+    pub colours: usize,
+    /// Whether the outputs are two halves of a gate, each with a group for every colour.
+    pub gated: bool,
+}
+
+/// A convolution of stride 1 that keeps height and width, with `weight [O,C,KH,KW]` of which `mask` hides a part, and `bias [O]`.
+#[derive(Clone, Debug)]
+pub struct MaskedConv2d {
+    weight: Value,
+    bias: Value,
+    /// `None` where nothing is hidden.
+    mask: Option<Value>,
+    config: MaskedConfig,
+}
+
+impl MaskedConv2d {
+    /// From `inputs` to `outputs` channels.
+    pub fn new(
+        params: &Params,
+        inputs: usize,
+        outputs: usize,
+        config: MaskedConfig,
+    ) -> Result<Self> {
+        let MaskedConfig {
+            kernel: [rows, columns],
+            colours,
+            ..
+        } = config;
+        if rows.is_multiple_of(2) || columns.is_multiple_of(2) {
+            return Err(Error::input(format!(
+                "a masked convolution's window has odd sides, not {rows}x{columns}"
+            )));
+        }
+        let groups = colours * if config.gated { 2 } else { 1 };
+        if colours == 0 || !inputs.is_multiple_of(colours) || !outputs.is_multiple_of(groups) {
+            return Err(Error::input(format!(
+                "{inputs} and {outputs} feature maps do not fall into equal groups for {colours} colours"
+            )));
+        }
+        let init = Init::fan_in(inputs * rows * columns);
+        let hidden = elements(inputs, outputs, config);
+        let mask = if hidden.iter().all(|&m| m == 1.0) {
+            None
+        } else {
+            // One colour: whole taps are hidden, and need not be computed.
+            let pairs = if colours == 1 {
+                (1, 1)
+            } else {
+                (outputs, inputs)
+            };
+            let shape = (pairs.0, pairs.1, rows, columns);
+            let hidden = hidden[..pairs.0 * pairs.1 * rows * columns].to_vec();
+            let mask = Tensor::from_vec(hidden, shape, &Device::Cpu)?;
+            Some(Value::constant(mask.to_device(params.device())?))
+        };
+        Ok(Self {
+            weight: params.get("weight", &[outputs, inputs, rows, columns], init)?,
+            bias: params.get("bias", &[outputs], init)?,
+            mask,
+            config,
+        })
+    }
+
+    /// `[N,C,H,W] -> [N,O,H,W]`
+    #[track_caller]
+    pub fn forward(&self, x: &Value) -> Result<Value> {
+        let padding = self.config.kernel.map(|side| side / 2);
+        match &self.mask {
+            Some(mask) => x.masked_conv2d(&self.weight, mask, Some(&self.bias), padding),
+            None => x.padded_conv2d(&self.weight, Some(&self.bias), padding),
+        }
+    }
+
+    fn alive(&self) -> Result<Value> {
+        match &self.mask {
+            Some(mask) => self.weight.mul(mask),
+            None => Ok(self.weight.clone()),
+        }
+    }
+
+    /// The part of it that takes whole rows, for drawing images row by row; `None` where it sees the pixel's own row only.
+    #[track_caller]
+    pub fn rows(&self) -> Result<Option<RowPart>> {
+        let ([rows, columns], mask) = (self.config.kernel.map(|side| side / 2), self.config.mask);
+        let seen = rows + usize::from(mask == Mask::AboveAndOwn);
+        if seen == 0 {
+            return Ok(None);
+        }
+        let whole = matches!(mask, Mask::Above | Mask::AboveAndOwn);
+        Ok(Some(RowPart {
+            weight: self.alive()?.slice(2, 0, seen)?, // [O,C,R,KW]
+            bias: whole.then(|| self.bias.clone()),
+            columns,
+        }))
+    }
+
+    /// A convolution under [`Mask::A`] or [`Mask::B`] in two parts, for drawing images pixel by pixel.
+    #[track_caller]
+    pub fn row_by_row(&self) -> Result<RowByRow> {
+        let [rows, columns] = self.config.kernel.map(|side| side / 2);
+        let weight = self
+            .alive()?
+            .slice(2, rows, rows + 1)?
+            .slice(3, 0, columns + 1)? // [O,C,1,KW/2+1]
+            .reshape(&[0, -1])?; // [O,C*(KW/2+1)]
+        Ok(RowByRow {
+            rows: self.rows()?,
+            weight,
+            bias: self.bias.clone(),
+            inputs: self.weight.dim(1)?,
+            columns,
+        })
+    }
+}
+
+/// 1 where a weight is alive, `[O,C,KH,KW]`.
+fn elements(inputs: usize, outputs: usize, config: MaskedConfig) -> Vec<f32> {
+    let MaskedConfig {
+        kernel: [rows, columns],
+        mask,
+        colours,
+        gated,
+    } = config;
+    let half = if gated { outputs / 2 } else { outputs };
+    let mut alive = Vec::with_capacity(outputs * inputs * rows * columns);
+    for output in 0..outputs {
+        let to = (output % half) * colours / half;
+        for input in 0..inputs {
+            let from = input * colours / inputs;
+            for row in 0..rows {
+                for column in 0..columns {
+                    let (above, left) = (row < rows / 2, column < columns / 2);
+                    let (own_row, own) = (row == rows / 2, column == columns / 2);
+                    let sees = match mask {
+                        Mask::A => above || (own_row && (left || (own && from < to))),
+                        Mask::B => above || (own_row && (left || (own && from <= to))),
+                        Mask::Above => above,
+                        Mask::AboveAndOwn => above || own_row,
+                    };
+                    alive.push(f32::from(u8::from(sees)));
+                }
+            }
+        }
+    }
+    alive
+}
+
+/// States that go from step to step of a recurrence: each part of a network takes its own and leaves the next, in order.
+#[derive(Debug)]
+pub struct Carried<'a> {
+    before: std::slice::Iter<'a, Value>,
+    after: Vec<Value>,
+}
+
+impl<'a> Carried<'a> {
+    /// The states of one step.
+    pub fn new(before: &'a [Value]) -> Self {
+        Self {
+            before: before.iter(),
+            after: Vec::with_capacity(before.len()),
+        }
+    }
+
+    /// The next state that is not taken yet.
+    pub fn take(&mut self) -> Result<&'a Value> {
+        self.before
+            .next()
+            .ok_or_else(|| Error::input("a step takes more states than the one before left"))
+    }
+
+    /// Leaves a state for the next step.
+    pub fn leave(&mut self, state: Value) {
+        self.after.push(state);
+    }
+
+    /// All that was left.
+    pub fn into_next(self) -> Vec<Value> {
+        self.after
+    }
+}
+
+/// What a masked convolution gets from whole rows: computed once for a row, from the newest row it sees and older ones that are carried along.
+#[derive(Clone, Debug)]
+pub struct RowPart {
+    /// `[O,C,R,KW]`
+    weight: Value,
+    bias: Option<Value>,
+    columns: usize,
+}
+
+impl RowPart {
+    /// What is carried before the first row: zeros with the batch of `like`, for rows of `width`.
+    pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
+        let (inputs, rows) = (self.weight.dim(1)?, self.weight.dim(2)?);
+        match rows {
+            1 => Ok(vec![]),
+            _ => Ok(vec![like.zeros_like_batch(&[inputs, rows - 1, width])?]),
+        }
+    }
+
+    /// The newest row it sees `[N,C,W] -> [N,O,W]`.
+    #[track_caller]
+    pub fn forward(&self, newest: &Value, carried: &mut Carried<'_>) -> Result<Value> {
+        let rows = self.weight.dim(2)?;
+        let newest = newest.unsqueeze(2)?; // [N,C,1,W]
+        let seen = match rows {
+            1 => newest,
+            _ => {
+                let seen = concat(&[carried.take()?, &newest], 2)?; // [N,C,R,W]
+                carried.leave(seen.slice(2, 1, rows)?);
+                seen
+            }
+        };
+        let padding = [0, self.columns];
+        seen.padded_conv2d(&self.weight, self.bias.as_ref(), padding)? // [N,O,1,W]
+            .squeeze(2)
+    }
+}
+
+/// A masked convolution in two parts: what the rows above give, once for a whole row, and what the pixels to the left and the pixel itself give. Work for a
+/// pixel does not grow with the image (Ramachandran et al., 2017).
+#[derive(Clone, Debug)]
+pub struct RowByRow {
+    rows: Option<RowPart>,
+    /// `[O,C*(KW/2+1)]`
+    weight: Value,
+    bias: Value,
+    inputs: usize,
+    columns: usize,
+}
+
+impl RowByRow {
+    /// What is carried before the first row of `width`: zeros with the batch of `like`.
+    pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
+        match &self.rows {
+            Some(rows) => rows.start(like, width),
+            None => Ok(vec![]),
+        }
+    }
+
+    /// What is carried before the first pixel of a row: zeros with the batch of `like`.
+    pub fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
+        match self.columns {
+            0 => Ok(vec![]),
+            columns => Ok(vec![like.zeros_like_batch(&[self.inputs, columns])?]),
+        }
+    }
+
+    /// From its input in the row above `[N,C,W]`, the context of a row's pixels: one value `[N,O,W]`, or none where it sees no row above.
+    #[track_caller]
+    pub fn row(&self, above: &Value, carried: &mut Carried<'_>) -> Result<Vec<Value>> {
+        match &self.rows {
+            Some(rows) => Ok(vec![rows.forward(above, carried)?]),
+            None => Ok(vec![]),
+        }
+    }
+
+    /// Puts a pixel in place of the one that the newest of `states`, as left by this convolution first of all, holds: an image's own pixel is known only
+    /// after it was predicted.
+    #[track_caller]
+    pub fn correct(&self, pixel: &Value, mut states: Vec<Value>) -> Result<Vec<Value>> {
+        let newest = pixel.unsqueeze(2)?; // [N,C,1]
+        match (self.columns, states.first_mut()) {
+            (0, _) => {}
+            (1, Some(state)) => *state = newest,
+            (columns, Some(state)) => {
+                *state = concat(&[&state.slice(2, 0, columns - 1)?, &newest], 2)?;
+            }
+            (_, None) => return Err(Error::input("there is no state to correct")),
+        }
+        Ok(states)
+    }
+
+    /// One pixel, `[N,C] -> [N,O]`. It takes its context, if it has any, and its carried state.
+    #[track_caller]
+    pub fn pixel<'a>(
+        &self,
+        pixel: &Value,
+        context: &mut impl Iterator<Item = &'a Value>,
+        carried: &mut Carried<'_>,
+    ) -> Result<Value> {
+        let seen = if self.columns == 0 {
+            pixel.clone()
+        } else {
+            let seen = concat(&[carried.take()?, &pixel.unsqueeze(2)?], 2)?; // [N,C,KW/2+1]
+            carried.leave(seen.slice(2, 1, self.columns + 1)?);
+            seen.reshape(&[0, -1])?
+        };
+        let own = seen.linear(&self.weight, Some(&self.bias))?; // [N,O]
+        match (&self.rows, context) {
+            (None, _) => Ok(own),
+            (Some(_), context) => match context.next() {
+                Some(above) => own.add(above),
+                None => Err(Error::input("a pixel lacks the context of its row")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Stream;
+
+    fn alive(mask: Mask, kernel: [usize; 2]) -> Vec<f32> {
+        let config = MaskedConfig {
+            kernel,
+            mask,
+            colours: 1,
+            gated: false,
+        };
+        elements(1, 1, config)
+    }
+
+    #[test]
+    fn masks_hide_what_comes_later() {
+        assert_eq!(alive(Mask::A, [3, 3]), [1., 1., 1., 1., 0., 0., 0., 0., 0.]);
+        assert_eq!(alive(Mask::B, [3, 3]), [1., 1., 1., 1., 1., 0., 0., 0., 0.]);
+        assert_eq!(
+            alive(Mask::Above, [3, 3]),
+            [1., 1., 1., 0., 0., 0., 0., 0., 0.]
+        );
+        assert_eq!(
+            alive(Mask::AboveAndOwn, [3, 3]),
+            [1., 1., 1., 1., 1., 1., 0., 0., 0.]
+        );
+        assert_eq!(alive(Mask::A, [1, 3]), [1., 0., 0.]);
+        assert_eq!(alive(Mask::B, [1, 1]), [1.]);
+    }
+
+    #[test]
+    fn colours_follow_each_other() {
+        let centre = |mask, inputs, outputs, gated| {
+            let config = MaskedConfig {
+                kernel: [1, 1],
+                mask,
+                colours: 3,
+                gated,
+            };
+            elements(inputs, outputs, config) // [O,C]
+        };
+        // Red sees nothing of its own pixel, green red, blue both.
+        assert_eq!(
+            centre(Mask::A, 3, 3, false),
+            [0., 0., 0., 1., 0., 0., 1., 1., 0.]
+        );
+        assert_eq!(
+            centre(Mask::B, 3, 3, false),
+            [1., 0., 0., 1., 1., 0., 1., 1., 1.]
+        );
+        // Both halves of a gate have the same groups.
+        let gate = centre(Mask::B, 3, 6, true);
+        assert_eq!(gate[..9], gate[9..]);
+        assert_eq!(gate[..9], centre(Mask::B, 3, 3, false));
+        // Two maps for each colour.
+        let wide = centre(Mask::A, 6, 3, false);
+        assert_eq!(wide[6..12], [1., 1., 0., 0., 0., 0.]);
+    }
+
+    #[test]
+    fn rows_and_pixels_apart_compute_the_same() {
+        for (kernel, mask, colours, gated) in [
+            ([7, 7], Mask::A, 1, false),
+            ([3, 3], Mask::B, 1, true),
+            ([5, 3], Mask::B, 3, false),
+            ([1, 3], Mask::A, 3, true),
+            ([1, 1], Mask::B, 3, true),
+            ([7, 5], Mask::Above, 1, false),
+            ([3, 3], Mask::Above, 1, false),
+            ([3, 3], Mask::AboveAndOwn, 3, true),
+            ([1, 3], Mask::AboveAndOwn, 1, false),
+        ] {
+            let (n, c, o, h, w) = (2, 3 * colours, 6, 4, 5);
+            let params = Params::fresh(7, &Device::Cpu);
+            let config = MaskedConfig {
+                kernel,
+                mask,
+                colours,
+                gated,
+            };
+            let conv = MaskedConv2d::new(&params, c, o, config).unwrap();
+            let x = Stream::new(3).normal(n * c * h * w);
+            let x = Value::from(Tensor::from_vec(x, (n, c, h, w), &Device::Cpu).unwrap());
+            let expected = conv.forward(&x).unwrap(); // [N,O,H,W]
+            let row_of = |r: usize| x.slice(2, r, r + 1).unwrap().squeeze(2).unwrap(); // [N,C,W]
+            let zeros = x.zeros_like_batch(&[c, w]).unwrap();
+            let rows = conv.rows().unwrap();
+            let pixels = matches!(mask, Mask::A | Mask::B).then(|| conv.row_by_row().unwrap());
+            let start = |part: &RowPart| part.start(&x, w).unwrap();
+            let mut states = rows.as_ref().map(start).unwrap_or_default();
+            let mut drawn = Vec::new();
+            for r in 0..h {
+                let newest = match (mask, r) {
+                    (Mask::AboveAndOwn, _) => row_of(r),
+                    (_, 0) => zeros.clone(),
+                    _ => row_of(r - 1),
+                };
+                let mut carried = Carried::new(&states);
+                let row = match (&pixels, &rows) {
+                    (None, Some(rows)) => rows.forward(&newest, &mut carried).unwrap(),
+                    (None, None) => unreachable!("a window without taps"),
+                    (Some(pixels), _) => {
+                        let context = pixels.row(&newest, &mut carried).unwrap();
+                        let mut states = pixels.start_row(&x).unwrap();
+                        let mut outs = Vec::new();
+                        for column in 0..w {
+                            let here = |v: &Value| {
+                                let v = v.slice(2, column, column + 1).unwrap();
+                                v.squeeze(2).unwrap()
+                            };
+                            let above: Vec<Value> = context.iter().map(here).collect();
+                            let mut carried = Carried::new(&states);
+                            let out = pixels
+                                .pixel(&here(&row_of(r)), &mut above.iter(), &mut carried)
+                                .unwrap();
+                            states = carried.into_next();
+                            outs.push(out);
+                        }
+                        crate::stack(&outs.iter().collect::<Vec<_>>(), 2).unwrap()
+                    }
+                };
+                states = carried.into_next();
+                drawn.push(row);
+            }
+            let drawn = crate::stack(&drawn.iter().collect::<Vec<_>>(), 2).unwrap();
+            let worst = drawn.sub(&expected).unwrap().abs().unwrap();
+            let worst = worst.flatten(0).unwrap().max(0, false).unwrap();
+            assert!(worst.scalar().unwrap() < 1e-5, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_refused() {
+        for (kernel, inputs, outputs, colours, gated) in [
+            ([2, 3], 3, 3, 1, false),
+            ([3, 4], 3, 3, 1, false),
+            ([3, 3], 4, 3, 3, false),
+            ([3, 3], 3, 4, 3, false),
+            ([3, 3], 3, 3, 3, true),
+            ([3, 3], 3, 3, 0, false),
+        ] {
+            let config = MaskedConfig {
+                kernel,
+                mask: Mask::B,
+                colours,
+                gated,
+            };
+            let params = Params::fresh(7, &Device::Cpu);
+            assert!(MaskedConv2d::new(&params, inputs, outputs, config).is_err());
+        }
+    }
+}
