@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use zoo_nn::{
-    DType, Device, Init, Params, Port, Result, Tensor, Value, concat, layers, loss, stack, trace,
+    DType, Device, Init, Params, Pixel, Port, Raster, Result, Row as PixelRow, ScanStep, Tensor,
+    Value, concat, layers, loss, raster_scan, scan, stack, trace,
 };
 use zoo_runtimes::{LoadOptions, Search, example_inputs};
 use zoo_sdk::Array;
@@ -211,6 +212,15 @@ const TABLE: &[Row] = &[
     Row("bernoulli_nll", &[&[2, 3], &[2, 3]], &[], |io| {
         loss::bernoulli_nll(&io[0].mul_scalar(40.0)?, &io[1].sigmoid()?)
     }),
+    Row("logistic_mixture", &[&[1, 2, 3], &[9, 2, 3]], &[], |io| {
+        loss::logistic_mixture_rows(&io[0].sigmoid()?.sqr()?, &io[1], 3)
+    }),
+    Row(
+        "logistic_mixture of colours",
+        &[&[3, 2, 3], &[20, 2, 3]],
+        &[],
+        |io| loss::logistic_mixture_rows(&io[0].clip(0.0, 1.0)?, &io[1], 2),
+    ),
     Row("gaussian_nll", &[&[2, 3], &[2, 3]], &[], |io| {
         loss::gaussian_nll(&io[0], &io[1], 0.3)
     }),
@@ -220,6 +230,11 @@ const TABLE: &[Row] = &[
     Row("reparameterise", &[&[4], &[4], &[4]], &[4], |io| {
         loss::reparameterise(&io[0], &io[1], &io[2])
     }),
+    Row("scan", &[&[3, 4]], &[3, 4], |io| Ok(recurrence(&io[0])?.0)),
+    Row("scan, its last state", &[&[3, 4]], &[4], |io| {
+        recurrence(&io[0])?.1.mul_scalar(2.0)
+    }),
+    Row("raster_scan", &[&[2, 3, 4]], &[2, 3, 4], |io| drawn(&io[0])),
     Row("a constant", &[&[2, 2]], &[2, 2], |io| {
         io[0].mul(&Value::constant(Tensor::new(
             &[[0f32, 1.0], [1.0, 0.0]],
@@ -227,6 +242,59 @@ const TABLE: &[Row] = &[
         )?))
     }),
 ];
+
+/// An Elman network along dimension 1 of (N,3,4), with another bias in each step.
+fn recurrence(x: &Value) -> Result<(Value, Value)> {
+    let (input, state, bias) = (weight(&[4, 4]), weight(&[4, 4]).tanh()?, weight(&[3, 4]));
+    let start = x.zeros_like_batch(&[4])?; // (N,4)
+    let scanned = scan(&[start], &[(x, 1), (&bias, 0)], &[1], |states, slices| {
+        let h = states[0].matmul(&state)?.add(&slices[0].matmul(&input)?)?; // (N,4)
+        let h = h.add(&slices[1])?.tanh()?;
+        Ok(ScanStep {
+            states: vec![h.clone()],
+            outputs: vec![h],
+        })
+    })?;
+    Ok((scanned.outputs[0].clone(), scanned.states[0].clone())) // (N,3,4), (N,4)
+}
+
+/// A sampler in small: what is above through a convolution, what is left through a matrix, and a threshold on the noise.
+fn drawn(noise: &Value) -> Result<Value> {
+    let (above, left) = (weight(&[3, 2, 1, 3]), weight(&[2, 3]));
+    let raster = Raster {
+        inputs: &[noise],
+        states: vec![noise.zeros_like_batch(&[3, 1, 4])?],
+        last: vec![
+            noise.zeros_like_batch(&[2, 4])?,
+            noise.zeros_like_batch(&[3, 4])?,
+        ],
+    };
+    raster_scan(
+        raster,
+        |states, last| {
+            let x = last[0].unsqueeze(2)?; // (N,2,1,4)
+            let seen = x.padded_conv2d(&above, None, [0, 1])?; // (N,3,1,4)
+            let state = states[0]
+                .mul_scalar(0.5)?
+                .add(&seen)?
+                .add(&last[1].unsqueeze(2)?)?;
+            Ok(PixelRow {
+                context: vec![state.squeeze(2)?],
+                pixels: vec![x.slice(3, 0, 1)?.squeeze(3)?.squeeze(2)?.mul_scalar(0.0)?],
+                states: vec![state],
+            })
+        },
+        |states, inputs, context| {
+            let h = states[0].matmul(&left)?.add(&context[0])?.tanh()?; // (N,3)
+            let mean = h.mean(&[1], true)?.sigmoid()?; // (N,1)
+            let x = inputs[0].less(&mean)?.cast(DType::F32)?; // (N,2)
+            Ok(Pixel {
+                states: vec![x.clone()],
+                outputs: vec![x, h],
+            })
+        },
+    )
+}
 
 fn params() -> Params {
     Params::fresh(5, &Device::Cpu).at("norm")
@@ -263,14 +331,22 @@ fn check(
     })
     .map_err(|e| text(&e))?;
     let files = zoo_onnx::export(&graph, &zoo_onnx::Options::default()).map_err(|e| text(&e))?;
-    for runtime in runtimes {
-        let file = files
-            .iter()
-            .find(|f| f.runtimes.iter().any(|r| r == runtime.name()))
-            .ok_or_else(|| format!("no file serves {}", runtime.name()))?;
-        let mut loaded = runtime
-            .load(&file.bytes, &LoadOptions::default())
-            .map_err(|e| format!("{}: {e}", runtime.name()))?;
+    let serving = |runtime: &dyn zoo_runtimes::Runtime| -> Vec<_> {
+        let serves = |f: &&zoo_onnx::Variant| f.runtimes.iter().any(|r| r == runtime.name());
+        files.iter().filter(serves).collect()
+    };
+    if let Some(none) = runtimes.iter().find(|r| serving(r.as_ref()).is_empty()) {
+        return Err(format!("no file serves {}", none.name()));
+    }
+    let pairs = runtimes.iter().flat_map(|runtime| {
+        serving(runtime.as_ref())
+            .into_iter()
+            .map(move |f| (runtime, f))
+    });
+    for (runtime, file) in pairs {
+        let load = LoadOptions::default();
+        let mut loaded = zoo_runtimes::load(runtime.as_ref(), &file.content, &load)
+            .map_err(|e| format!("{} with {}: {e}", runtime.name(), file.file_name(name)))?;
         for n in [1, 3] {
             let fed = example_inputs(&ports, n, n as u64).map_err(|e| text(&e))?;
             let values: Vec<Value> = ports

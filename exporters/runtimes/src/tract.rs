@@ -1,15 +1,16 @@
 //! tract: pure Rust, always there, computes on one CPU thread.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tract_onnx::{
+    pb::{self, tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue},
     prelude::{
         DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
         TValue, TVec, Tensor, TractResult, TypedRunnableModel,
     },
     tract_core::ops::unimpl::UnimplementedOp,
 };
-use zoo_sdk::{Array, Data, Port, Tensors};
+use zoo_sdk::{Array, Data, Dim, Port, Tensors};
 
 use crate::{
     Device, Error, LoadOptions, Loaded, Result, Runtime,
@@ -56,6 +57,8 @@ struct TractEngine {
     plans: Vec<(Vec<Vec<usize>>, Plan)>,
     /// For models that tract can only prepare with their symbols left open.
     symbolic: Option<Plan>,
+    /// For models with bodies, whose own declarations must be fixed too: the file, and its input ports.
+    with_bodies: Option<(pb::ModelProto, Vec<Port>)>,
 }
 
 impl TractEngine {
@@ -80,6 +83,7 @@ impl TractEngine {
             inputs,
             plans: Vec::new(),
             symbolic: None,
+            with_bodies: has_bodies(&file.proto).then(|| (file.proto.clone(), file.inputs.clone())),
         })
     }
 
@@ -99,7 +103,6 @@ impl TractEngine {
                     }
                     self.plans.push((shapes, plan));
                 }
-                // The body of a Scan that declares N cannot be fixed from outside.
                 Err(error) => {
                     let plan = self.model.clone().into_optimized();
                     let plan = plan.and_then(|model| model.into_runnable());
@@ -112,7 +115,24 @@ impl TractEngine {
     }
 
     fn fixed_plan(&self, arrays: &[&Array]) -> TractResult<Plan> {
-        let mut model = self.model.clone();
+        let mut model = match &self.with_bodies {
+            None => self.model.clone(),
+            Some((proto, ports)) => {
+                let mut sizes = BTreeMap::new();
+                for (port, array) in ports.iter().zip(arrays) {
+                    for (dim, &size) in port.shape.iter().zip(array.shape()) {
+                        if let Dim::Scaled { symbol, factor } = dim {
+                            sizes.insert(symbol.as_str(), size / factor.max(&1));
+                        }
+                    }
+                }
+                let mut proto = proto.clone();
+                if let Some(graph) = &mut proto.graph {
+                    fix(graph, &sizes);
+                }
+                tract_onnx::onnx().model_for_proto_model(&proto)?
+            }
+        };
         for (i, array) in arrays.iter().enumerate() {
             let fact = InferenceFact::dt_shape(datum_type(array.data()), array.shape());
             model.set_input_fact(i, fact)?;
@@ -138,6 +158,37 @@ impl Engine for TractEngine {
                 from_tract(tensor).map_err(|error| format!("output {:?}: {error}", port.name))
             })
             .collect()
+    }
+}
+
+fn has_bodies(proto: &pb::ModelProto) -> bool {
+    let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
+    nodes.flat_map(|n| &n.attribute).any(|a| a.g.is_some())
+}
+
+/// Writes sizes in the place of symbols, in bodies too: tract does not carry them there from the inputs.
+fn fix(graph: &mut pb::GraphProto, sizes: &BTreeMap<&str, usize>) {
+    let ports = graph.input.iter_mut().chain(&mut graph.output);
+    for info in ports.chain(&mut graph.value_info) {
+        let Some(TypeValue::TensorType(tensor)) =
+            info.r#type.as_mut().and_then(|t| t.value.as_mut())
+        else {
+            continue;
+        };
+        for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
+            if let Some(DimValue::DimParam(text)) = &dim.value
+                && let Ok(known) = text.parse::<Dim>()
+                && let Dim::Scaled { symbol, .. } = &known
+                && let Some(size) = sizes.get(symbol.as_str()).and_then(|&n| known.at(n))
+            {
+                dim.value = Some(DimValue::DimValue(size as i64));
+            }
+        }
+    }
+    for attribute in graph.node.iter_mut().flat_map(|n| &mut n.attribute) {
+        if let Some(body) = &mut attribute.g {
+            fix(body, sizes);
+        }
     }
 }
 

@@ -53,7 +53,9 @@ pub(crate) fn evaluate(args: &Args<'_>) -> Option<Vec<Array>> {
             sum
         }
         "Greater" | "Less" | "Equal" => compare(&args.node.op, x, inputs[1], shape)?,
-        "Neg" | "Abs" | "Exp" | "Log" | "Sqrt" | "Relu" => unary(&args.node.op, x)?,
+        "Neg" | "Abs" | "Exp" | "Log" | "Sqrt" | "Relu" | "Tanh" | "Sigmoid" => {
+            unary(&args.node.op, x)?
+        }
         "Not" => Array::bool(
             shape,
             x.as_bool().ok()?.iter().map(|v| 1 - v).collect::<Vec<_>>(),
@@ -239,6 +241,8 @@ fn unary(op: &str, x: &Array) -> Option<Array> {
         "Exp" => v.exp(),
         "Log" => v.ln(),
         "Sqrt" => v.sqrt(),
+        "Tanh" => v.tanh(),
+        "Sigmoid" => 1.0 / (1.0 + (-v).exp()),
         _ if v.is_nan() => *v,
         _ => v.max(0.0),
     };
@@ -262,6 +266,7 @@ fn cast(x: &Array, to: DType) -> Option<Array> {
                 .map(|&v| half::f16::from_bits(v).to_f32())
                 .collect(),
         ),
+        (Data::F32(v), DType::I64) => Data::I64(v.iter().map(|&v| v as i64).collect()),
         (Data::I64(v), DType::F32) => Data::F32(v.iter().map(|&v| v as f32).collect()),
         (Data::I64(v), DType::Bool) => Data::Bool(v.iter().map(|&v| u8::from(v != 0)).collect()),
         (Data::U8(v) | Data::Bool(v), DType::F32) => {

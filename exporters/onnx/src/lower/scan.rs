@@ -220,7 +220,9 @@ pub(super) fn flatten(
     let rows = cx.node;
     let outer = Parts::of(rows, |name| cx.ty(name).cloned())?;
     let Some((at, pixels)) = inner(outer.body)? else {
-        let written = match finish(outer.body.clone()) {
+        let mut body = outer.body.clone();
+        separate(&mut body, outer.states);
+        let written = match finish(body) {
             Ok(body) => body,
             Err(error) => return Ok(Err(error)),
         };
@@ -250,26 +252,33 @@ pub(super) fn flatten(
         of: rows,
     };
 
-    // What tells a step its place: the first of its row, the last, and its column.
-    let flag = |place: usize| -> Result<Array, String> {
-        let flags = (0..steps).map(|t| u8::from(t % width == place));
-        Array::bool([steps], flags.collect::<Vec<_>>()).map_err(error)
-    };
-    let columns: Vec<i64> = (0..steps).map(|t| (t % width) as i64).collect();
-    let columns = Array::i64([steps], columns).map_err(error)?;
-    let mut scanned = vec![
-        (cx.add("first", flag(0)?), 0),
-        (cx.add("last", flag(width - 1)?), 0),
-        (cx.add("columns", columns), 0),
-    ];
-    let places = [
-        ("is_first", zoo_graph::DType::Bool),
-        ("is_last", zoo_graph::DType::Bool),
-        ("column", zoo_graph::DType::I64),
-    ];
-    let places = places.map(|(name, dtype)| build.define(name, fixed(dtype, &[])));
-    let [first, last, column] = &places;
-    let mut slices: Vec<String> = places.to_vec();
+    // What tells a step its place: its column. It is computed from an input, as tract fails on scans over constants.
+    let columns = (0..steps).map(|t| (t % width) as f32);
+    let columns = Array::f32([steps], columns.collect::<Vec<_>>()).map_err(error)?;
+    let columns = cx.add("columns", columns);
+    let zero = batched(cx, rows).ok_or("nothing that it reads has the batch")?;
+    let none = Attributes::new;
+    let axes: Vec<usize> = (0..cx.ty(&zero).map_or(0, |t| t.shape.len())).collect();
+    let over = attributes([("axes", ints(&axes)), ("keepdims", Attribute::Int(0))]);
+    let zero = cx.emit("one", "ReduceMean", &[&zero], over)?;
+    let nothing = cx.scalar("zero", 0.0, &zero)?;
+    let zero = cx.emit("empty", "Mul", &[&zero, &nothing], none())?;
+    let columns = cx.emit("places", "Add", &[&columns, &zero], none())?;
+    let mut scanned = vec![(columns, 0)];
+    let place = build.define("place", fixed(zoo_graph::DType::F32, &[]));
+    let mut slices = vec![place.clone()];
+    let (low, high) = (build.number(0.5)?, build.number(width as f32 - 1.5)?);
+    let flag = fixed(zoo_graph::DType::Bool, &[]);
+    let (first, last) = (
+        &build.define("is_first", flag.clone()),
+        &build.define("is_last", flag),
+    );
+    let column = &build.define("column", fixed(zoo_graph::DType::I64, &[]));
+    build.push("Less", &[&place, &low], first, none());
+    build.push("Greater", &[&place, &high], last, none());
+    let to = crate::tensor::dtype_code(zoo_graph::DType::I64);
+    let to = attributes([("to", Attribute::Int(to.into()))]);
+    build.push("Cast", &[&place], column, to);
 
     // Inputs of rows that only the pixels read are cut into pixels at once, others are repeated for each pixel of their row.
     let (row_states, row_slices) = outer.body.inputs.split_at(outer.states);
@@ -345,8 +354,8 @@ pub(super) fn flatten(
         let name = build.define(&format!("{row}/before"), ty.clone());
         let mut parts = Vec::new();
         if width > 1 {
-            let (from, to) = (build.list(1), build.list(width as i64));
-            let axes = build.list(axis as i64);
+            let (from, to) = (build.list(1)?, build.list(width as i64)?);
+            let axes = build.list(axis as i64)?;
             let mut shape = ty.shape.clone();
             shape[axis] = (width - 1).into();
             let dtype = ty.dtype;
@@ -363,7 +372,7 @@ pub(super) fn flatten(
         shape[axis] = 1.into();
         let dtype = ty.dtype;
         let new = build.define(&format!("{row}/new"), ValueType { dtype, shape });
-        let axes = build.list(axis as i64);
+        let axes = build.list(axis as i64)?;
         build.push("Unsqueeze", &[&port.name, &axes], &new, Attributes::new());
         parts.push(new);
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -409,14 +418,7 @@ pub(super) fn flatten(
         let Some(m) = m.filter(|&m| line.output_axes[m] == axis) else {
             return Err("a row's output is more than what its pixels gave".into());
         };
-        let mut name = given[m].name.clone();
-        if outputs.contains(&name) {
-            let ty = given[m].value_type();
-            let copy = build.define(&format!("{name}/copy.{k}"), ty);
-            build.push("Identity", &[&name], &copy, Attributes::new());
-            name = copy;
-        }
-        outputs.push(name);
+        outputs.push(given[m].name.clone());
         axes.push(axis);
         pending.push((rows.outputs[outer.states + k].clone(), axis));
     }
@@ -440,6 +442,7 @@ pub(super) fn flatten(
             .push(Port::new(name, ty.dtype, ty.shape.clone()));
     }
     keep_defined(&mut graph);
+    separate(&mut graph, states);
     let graph = match finish(graph) {
         Ok(graph) => graph,
         Err(error) => return Ok(Err(error)),
@@ -500,6 +503,26 @@ pub(super) fn flatten(
     Ok(Ok(()))
 }
 
+/// Gives each collected output of a body a name that nothing reads: tract adds the dimension of the steps for every reader.
+fn separate(body: &mut Graph, states: usize) {
+    for i in states..body.outputs.len() {
+        let port = body.outputs[i].clone();
+        if reads_of(body, &port.name) == 1 {
+            continue;
+        }
+        let copy = format!("{}/given.{i}", port.name);
+        body.types.insert(copy.clone(), port.value_type());
+        body.nodes.push(Node {
+            name: copy.clone(),
+            op: "Identity".into(),
+            inputs: vec![port.name],
+            outputs: vec![copy.clone()],
+            ..Node::default()
+        });
+        body.outputs[i].name = copy;
+    }
+}
+
 /// The body of the flat scan as it grows.
 struct Flat<'a> {
     stem: String,
@@ -519,17 +542,24 @@ impl Flat<'_> {
     }
 
     /// A list of one integer.
-    fn list(&mut self, value: i64) -> String {
-        let name = format!("{}/list.{value}", self.stem);
-        if self.graph.initializer(&name).is_none()
-            && let Ok(array) = Array::i64([1], [value])
-        {
-            let ty = fixed(array.dtype(), array.shape());
+    fn list(&mut self, value: i64) -> Result<String, String> {
+        let array = Array::i64([1], [value]).map_err(error)?;
+        Ok(self.constant(format!("list.{value}"), array))
+    }
+
+    /// A number.
+    fn number(&mut self, value: f32) -> Result<String, String> {
+        let array = Array::f32([], [value]).map_err(error)?;
+        Ok(self.constant(format!("number.{value}"), array))
+    }
+
+    fn constant(&mut self, name: String, value: Array) -> String {
+        let name = format!("{}/{name}", self.stem);
+        if self.graph.initializer(&name).is_none() {
+            let ty = fixed(value.dtype(), value.shape());
             self.graph.types.insert(name.clone(), ty);
-            self.graph.initializers.push(Initializer {
-                name: name.clone(),
-                value: array,
-            });
+            let name = name.clone();
+            self.graph.initializers.push(Initializer { name, value });
         }
         name
     }
@@ -594,6 +624,17 @@ fn keep_defined(graph: &mut Graph) {
     graph.types.retain(|name, _| defined.contains(name));
 }
 
+/// A value of the batch that the scan reads.
+fn batched(cx: &Cx<'_>, scan: &Node) -> Option<String> {
+    let has_batch = |name: &&String| {
+        let ty = cx.ty(name);
+        ty.is_some_and(|t| {
+            t.dtype == zoo_graph::DType::F32 && t.shape.first() == Some(&Dim::batch())
+        })
+    };
+    scan.inputs.iter().find(has_batch).cloned()
+}
+
 /// Zeros of a type, with the batch of what the scan reads.
 fn zeros(cx: &mut Cx<'_>, scan: &Node, ty: &ValueType) -> Result<String, String> {
     if ty.dtype != zoo_graph::DType::F32 {
@@ -606,11 +647,7 @@ fn zeros(cx: &mut Cx<'_>, scan: &Node, ty: &ValueType) -> Result<String, String>
         return Ok(cx.add("zeros", Array::f32(shape, vec![0.0; count]).map_err(error)?));
     }
     let sizes = cx.fixed(&ty.shape[1..])?;
-    let like = scan.inputs.iter().find(|name| {
-        cx.ty(name)
-            .is_some_and(|t| t.dtype == zoo_graph::DType::F32 && t.shape.first() == Some(&batch))
-    });
-    let like = like.ok_or("nothing that it reads has the batch")?;
+    let like = &batched(cx, scan).ok_or("nothing that it reads has the batch")?;
     let rank = cx.ty(like).map_or(1, |t| t.shape.len()) as i64;
     let none = Attributes::new;
     let mut one = like.clone();

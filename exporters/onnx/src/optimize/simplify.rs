@@ -2,7 +2,7 @@
 
 use zoo_graph::{Array, Attribute, Graph, Node};
 
-use super::{fresh, is_output, producer, redirect, set};
+use super::{fresh, is_output, producer, redirect, set, uses};
 use crate::{scope::Scope, shape};
 
 /// Whether a node's output is its first input, and every other input only says so.
@@ -27,7 +27,8 @@ fn does_nothing(node: &Node, scope: &Scope<'_>) -> bool {
     }
 }
 
-/// Removes nodes that do nothing, save those that carry an input straight to an output.
+/// Removes nodes that do nothing, save those that carry an input straight to an output, and in a body those that give an output
+/// which others read under another name: not every runtime lets a body read its own outputs.
 pub(super) fn identities(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
     let mut changed = false;
     let mut i = 0;
@@ -45,7 +46,9 @@ pub(super) fn identities(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
             redirect(&mut graph.nodes, &y, &x);
             graph.types.remove(&y);
             changed = true;
-        } else if let Some(source) = producer(graph, &x).filter(|_| !is_output(graph, &x)) {
+        } else if let Some(source) = producer(graph, &x).filter(|_| !is_output(graph, &x))
+            && !(outer.is_some() && uses(graph).get(&x).is_some_and(|&reads| reads > 1))
+        {
             graph.nodes.remove(i);
             graph.types.remove(&x);
             redirect(&mut graph.nodes, &x, &y);
