@@ -1,6 +1,6 @@
 //! Plugins as they come: built in, as shared libraries, in processes of their own, from outside the workspace.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests too.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use std::{
     ffi::OsStr,
@@ -16,6 +16,11 @@ use zoo_sdk::{
     Plugin,
     host::{Isolation, isolate, load},
 };
+
+#[path = "plugins/guide.rs"]
+mod guide;
+#[path = "plugins/hostile.rs"]
+mod hostile;
 
 // The crate that `zoo plugin new` makes, compiled as it is.
 #[path = "../../zoo/cli/template/src/lib.rs"]
@@ -192,27 +197,30 @@ impl Place {
     }
 }
 
-/// `tests/third-party/bernoulli`: its own lock file, another candle.
-fn third_party() -> &'static Path {
+/// The library of a crate in `tests/third-party`, which has a lock file of its own.
+fn third_party(name: &str) -> PathBuf {
+    let target = workspace().parent().unwrap().join("third-party");
+    let manifest = root().join(format!("tests/third-party/{name}/Cargo.toml"));
+    let mut build = cargo();
+    build
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(&manifest)
+        .env("CARGO_TARGET_DIR", &target);
+    ok(&mut build);
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    target.join(format!("debug/{prefix}{name}{suffix}"))
+}
+
+/// Somebody else's plugin, on another candle.
+fn bernoulli() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = workspace().parent().unwrap().join("third-party");
-        let manifest = root().join("tests/third-party/bernoulli/Cargo.toml");
-        let mut build = cargo();
-        build
-            .args(["build", "--quiet", "--locked", "--manifest-path"])
-            .arg(&manifest)
-            .env("CARGO_TARGET_DIR", &target);
-        ok(&mut build);
-        let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-        target.join(format!("debug/{prefix}bernoulli{suffix}"))
-    })
+    BUILT.get_or_init(|| third_party("bernoulli"))
 }
 
 #[test]
 fn somebody_elses_plugin_is_checked_added_used_and_removed() {
     let place = Place::new();
-    let file = third_party().to_str().unwrap();
+    let file = bernoulli().to_str().unwrap();
     let lock =
         std::fs::read_to_string(root().join("tests/third-party/bernoulli/Cargo.lock")).unwrap();
     let ours = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
@@ -300,7 +308,7 @@ fn somebody_elses_plugin_is_checked_added_used_and_removed() {
 #[test]
 fn a_training_whose_process_dies_keeps_its_checkpoints() {
     let place = Place::new();
-    let file = third_party().to_str().unwrap();
+    let file = bernoulli().to_str().unwrap();
     let train = [
         &[
             "--isolate",
@@ -371,7 +379,7 @@ fn a_training_whose_process_dies_keeps_its_checkpoints() {
 #[test]
 fn an_added_library_that_changes_is_not_loaded() {
     let place = Place::new();
-    place.ok(&["plugin", "add", third_party().to_str().unwrap(), "--yes"]);
+    place.ok(&["plugin", "add", bernoulli().to_str().unwrap(), "--yes"]);
     let folder = place.0.path().join("data/plugins");
     let stored = std::fs::read_dir(&folder)
         .unwrap()
@@ -473,152 +481,4 @@ fn bad_names_and_folders_for_new_plugins() {
     let error = place.refused(&["plugin", "new", "fresh", "--sdk", "/no/such/folder"]);
     assert!(error.contains("zoo/nn/Cargo.toml"), "{error}");
     assert!(!place.0.path().join("fresh").exists());
-}
-
-/// How long loading and calling take beside the built-in: `cargo test --test plugins -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn how_long_it_takes() {
-    use std::time::Instant;
-    use zoo_sdk::{Array, OpenRequest, Tensors};
-
-    let path = library("zoo_vae_plugin");
-    let time = |what: &str, count: u32, work: &mut dyn FnMut()| {
-        work();
-        let mut times: Vec<f64> = (0..count)
-            .map(|_| {
-                let start = Instant::now();
-                work();
-                start.elapsed().as_secs_f64() * 1e6
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        println!("{what}: {:.1} us", times[times.len() / 2]);
-    };
-    time("inspect", 5, &mut || {
-        drop(zoo_sdk::host::inspect(&path, None).unwrap())
-    });
-    time("load", 5, &mut || drop(load(&path, None).unwrap()));
-    time("isolate", 5, &mut || {
-        drop(isolate(&path, None, &isolation()).unwrap())
-    });
-    let isolated = isolate(&path, None, &isolation()).unwrap().plugins;
-    let forms = [
-        ("built in", zoo_vae::plugins()),
-        ("shared", load(&path, None).unwrap().plugins),
-        ("isolated", isolated),
-    ];
-    for (form, plugins) in &forms {
-        let synthetic = zoo_conformance::Synthetic::new(8);
-        let mut kept = Keep::default();
-        let model = json!({"hidden": [8], "latent": 2, "importance_samples": 1});
-        let request = zoo_sdk::TrainRequest {
-            model: model.clone(),
-            train: json!({"steps": 1, "checkpoint_every": 1}),
-            threads: 1,
-            device: "cpu".into(),
-            ..zoo_sdk::TrainRequest::default()
-        };
-        let plugin = plugins[0].as_ref();
-        plugin
-            .train(&request, &synthetic.view(), &mut kept)
-            .unwrap();
-        let session = plugin
-            .open(&OpenRequest {
-                model,
-                data: synthetic.spec().clone(),
-                weights: kept.0,
-                threads: 1,
-                device: "cpu".into(),
-            })
-            .unwrap();
-        let z = |n: usize| {
-            Tensors::from([(
-                "z".to_owned(),
-                Array::f32([n, 2], vec![0.1; 2 * n]).unwrap(),
-            )])
-        };
-        let (one, many) = (z(1), z(10_000));
-        time(&format!("{form}: run, 1 image"), 2000, &mut || {
-            drop(session.run("decode", &one).unwrap())
-        });
-        time(
-            &format!("{form}: run, 10,000 images of 256 bytes"),
-            30,
-            &mut || {
-                drop(session.run("decode", &many).unwrap());
-            },
-        );
-    }
-}
-
-/// Keeps the last weights.
-#[derive(Default)]
-struct Keep(zoo_sdk::Tensors);
-
-impl zoo_sdk::Context for Keep {
-    fn progress(&mut self, _: &zoo_sdk::Event) -> zoo_sdk::Control {
-        zoo_sdk::Control::Continue
-    }
-
-    fn checkpoint(&mut self, checkpoint: &zoo_sdk::Checkpoint) -> zoo_sdk::Result<()> {
-        self.0 = checkpoint.model.clone();
-        Ok(())
-    }
-
-    fn images(&mut self, _: u64, _: &str, _: &zoo_sdk::Array) -> zoo_sdk::Result<()> {
-        Ok(())
-    }
-}
-
-/// The lines after `$ ` in the author's guide.
-fn guide() -> Vec<String> {
-    let readme = std::fs::read_to_string(root().join("zoo/sdk/README.md")).unwrap();
-    let (_, guide) = readme.split_once("\n## The author's guide\n").unwrap();
-    let (guide, _) = guide.split_once("\n## ").unwrap();
-    let lines = guide
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("$ "));
-    lines.map(str::to_owned).collect()
-}
-
-#[test]
-fn the_authors_guide_knows_the_commands() {
-    let lines = guide();
-    assert!(lines.len() > 8, "{lines:?}");
-    for line in lines.iter().filter(|line| line.starts_with("zoo ")) {
-        // Whatever comes before --help must be understood.
-        let words: Vec<&str> = line.split_whitespace().skip(1).chain(["--help"]).collect();
-        assert!(Place::new().ok(&words).contains("Usage: zoo"), "{line}");
-    }
-}
-
-/// As somebody does it who reads it: `cargo test --workspace --test plugins -- --ignored the_authors_guide`.
-#[test]
-#[ignore = "builds the runtimes once more, which takes minutes"]
-fn the_authors_guide_is_true() {
-    let place = Place::new();
-    let mut folder = place.0.path().to_path_buf();
-    let mut path = vec![workspace().to_path_buf()];
-    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
-    let path = std::env::join_paths(path).unwrap();
-    for line in guide() {
-        if let Some(below) = line.strip_prefix("cd ") {
-            folder.push(below);
-            // An author waits some minutes for the first build. This one finds most of it here, as its versions are the same.
-            let target = workspace().parent().unwrap();
-            std::os::unix::fs::symlink(target, folder.join("target")).unwrap();
-            std::fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
-            continue;
-        }
-        let mut command = Command::new("sh");
-        command
-            .args(["-e", "-c", &line])
-            .current_dir(&folder)
-            .env("PATH", &path)
-            .env("ZOO_DATA_DIR", place.0.path().join("data"))
-            .env_remove("CARGO_TARGET_DIR");
-        ok(&mut command);
-    }
-    assert!(folder.join("grid.png").is_file() && folder.join("bundles/first/README.md").is_file());
 }

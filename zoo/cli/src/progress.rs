@@ -171,6 +171,8 @@ impl Observer for Training {
                 tracing::info!("held-out images at step {step}: {}", metrics_text(metrics));
             }
             Event::Note { message } => tracing::info!("{message}"),
+            // What a later version adds is not shown.
+            _ => {}
         }
     }
 

@@ -37,7 +37,7 @@ impl Binarization {
 }
 
 /// What is known of a data set before a pixel is read; saved with every run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataSpec {
     /// `fashion-small`, or the last part of the path.
     pub name: String,

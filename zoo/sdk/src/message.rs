@@ -1,4 +1,6 @@
 //! Requests, replies and events. All but the tensors serialise to JSON.
+//!
+//! Which of them may grow, and how to write them so that they can, stands in README.md under "Versions".
 
 use std::collections::BTreeMap;
 
@@ -27,7 +29,7 @@ pub struct Paper {
 pub const SHOWN_IMAGE: [usize; 3] = [1, 28, 28];
 
 /// What a plugin says of a model before anything is trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     /// The name that commands use: `vae`.
     pub name: String,
@@ -57,7 +59,7 @@ pub struct Description {
 }
 
 /// A graph's signature.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GraphInfo {
     /// Its name in the vocabulary: `encode`, `decode`, `sample`, ...
     pub name: String,
@@ -128,7 +130,7 @@ pub struct StateRecord {
 }
 
 /// One named term of a phase's objective.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LossTerm {
     /// `phase/term`, or the term alone where there is one phase.
     pub name: String,
@@ -137,8 +139,9 @@ pub struct LossTerm {
     pub value: f64,
 }
 
-/// What a training reports while it runs.
+/// What a training reports while it runs. A host passes over events that it does not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// Before the first step.
@@ -196,6 +199,7 @@ pub enum Event {
 /// The host's answer to an [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Control {
     /// Go on.
     Continue,
@@ -204,10 +208,12 @@ pub enum Control {
 }
 
 /// Why a training ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum StopReason {
     /// All steps are done.
+    #[default]
     Finished,
     /// The host cancelled.
     Cancelled,
@@ -216,7 +222,7 @@ pub enum StopReason {
 }
 
 /// How a training ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainReport {
     /// Why.
     pub reason: StopReason,
@@ -228,7 +234,7 @@ pub struct TrainReport {
 }
 
 /// Asks for a session over trained weights.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OpenRequest {
     /// The model's settings.
     pub model: Json,
@@ -243,7 +249,7 @@ pub struct OpenRequest {
 }
 
 /// Asks for metrics over a split.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvaluateRequest {
     /// Seeds every draw: binarisation by image index, latent samples.
     pub seed: u64,

@@ -319,11 +319,23 @@ fn messages_are_checked() {
         ("train_report", "unknown variant `bored`"),
         ("back_unknown", "refused: 999"),
         ("back_broken", "refused: 7 bytes"),
+        ("event_broken", "refused: the event"),
     ] {
         let error = both(mode, folder.path(), |loaded| {
             train(&*loaded.plugins[0], &mut Kept::default()).map(|r| format!("{r:?}"))
         });
         assert!(error.contains(cause), "{error}");
+    }
+}
+
+#[test]
+fn events_of_a_newer_version_are_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Hostile::plain("event_newer").build(folder.path());
+    for loaded in [load(&path, None), isolate(&path, None, &isolation())] {
+        let mut kept = Kept::default();
+        assert!(train(&*loaded.unwrap().plugins[0], &mut kept).is_ok());
+        assert_eq!(kept.0.len(), 1);
     }
 }
 

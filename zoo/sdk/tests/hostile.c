@@ -122,6 +122,11 @@ static void train(const ZooCall *call, ZooReply *reply) {
         return fail(reply, answer.status == ZOO_ERROR ? "{\"kind\":\"host\",\"message\":\"refused: 7 bytes\"}"
                                                       : "{\"kind\":\"internal\",\"message\":\"accepted\"}");
     }
+    if (mode("event_newer") || mode("event_broken")) {
+        const char *event = mode("event_newer") ? "{\"event\":\"weather\",\"sun\":true}" : "{\"event\":\"step\",\"step\":1}";
+        call_back(call, ZOO_PROGRESS, event, 0, 0, &answer);
+        if (answer.status != ZOO_OK) return fail(reply, "{\"kind\":\"host\",\"message\":\"refused: the event\"}");
+    }
     call_back(call, ZOO_CHECKPOINT, "{\"step\":1,\"ema\":false,\"state\":" STATE "}", &weight, 1, &answer);
     if (answer.status != ZOO_OK) return fail(reply, "{\"kind\":\"host\",\"message\":\"no checkpoint\"}");
     misbehave();

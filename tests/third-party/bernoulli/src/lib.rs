@@ -131,12 +131,12 @@ impl Plugin for Bernoulli {
                 ("sample".into(), "images from uniform noise".into()),
                 ("log_prob".into(), "log p(x) in nats".into()),
             ]),
-            // Only for people: `zoo describe` would show them.
-            signatures: Vec::new(),
             best_metric: Some(("nll_nats".into(), false)),
             model_schema,
             train_schema,
             defaults: json!({"model": Config::default(), "data": {}, "train": Training::default()}),
+            // What later versions of zoo-sdk add, and signatures, which are only for people.
+            ..Description::default()
         }
     }
 

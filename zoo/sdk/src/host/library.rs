@@ -25,7 +25,7 @@ pub fn load(path: &Path, pinned: Option<&str>) -> Result<Loaded, LoadError> {
     let (inspected, library) = open(path, pinned)?;
     let library = Arc::new(library);
     let descriptions = remote::describe(&*library)
-        .map_err(|e| Problem::Refused(e.to_string()).at(&inspected.path))?;
+        .map_err(|e| remote::refusal(&*library, &e).at(&inspected.path))?;
     let plugin = |(index, description)| {
         let library = library.clone();
         let connect = Box::new(move || Ok(library.clone() as Arc<dyn Channel>));

@@ -4,6 +4,9 @@
 //! process that does; both give plugins that work like built-in ones. Nothing here searches for libraries: a path is what a
 //! person named, and loading it is running it.
 
+#[cfg(all(unix, any(test, feature = "fuzz")))]
+#[doc(hidden)]
+pub mod fuzz;
 mod inspect;
 #[cfg(unix)]
 mod isolate;
@@ -84,6 +87,7 @@ pub struct LoadError {
 
 /// What can be wrong with a library.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Problem {
     /// The file cannot be read.
     #[error("cannot read it: {0}")]

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Channel;
+use super::{Channel, Problem};
 use crate::{
-    Array, Context, DType, Dataset, Description, Error, EvaluateRequest, Event, Graph, GraphInfo,
-    Metrics, OpenRequest, Plugin, Result, Session, Split, Tensors, TrainReport, TrainRequest,
+    Array, Context, Control, DType, Dataset, Description, Error, EvaluateRequest, Event, Graph,
+    GraphInfo, Metrics, OpenRequest, Plugin, Result, Session, Split, Tensors, TrainReport,
+    TrainRequest,
     abi::{Answer, Back, Caller, TensorRef, op},
     number::Number,
     wire::{
@@ -49,7 +50,13 @@ fn call_with(
         tensors,
         host: None,
     };
-    channel.call(&request, back)
+    // A library's own faults, a panic say, do not tell which library it was.
+    channel.call(&request, back).map_err(|error| match error {
+        Error::Internal(what) if !what.starts_with(channel.label()) => {
+            Error::Internal(format!("{}: {what}", channel.label()))
+        }
+        other => other,
+    })
 }
 
 fn unexpected(op: u32) -> Error {
@@ -68,6 +75,13 @@ fn broken(channel: &dyn Channel, op: u32) -> impl Fn(String) -> Error {
             op::name(op)
         ))
     }
+}
+
+/// Why a library whose first answers make no sense is refused. The file's name comes with the problem.
+pub(super) fn refusal(channel: &dyn Channel, error: &Error) -> Problem {
+    let text = error.to_string();
+    let label = format!("{}: ", channel.label());
+    Problem::Refused(text.strip_prefix(&label).unwrap_or(&text).to_owned())
 }
 
 /// What a library offers. It is asked twice: the answer may not change.
@@ -99,7 +113,7 @@ fn shown(text: &str) -> String {
 }
 
 /// What the host relies on; the conformance suite asks for more.
-fn check_description(d: &Description) -> Result<(), String> {
+pub(super) fn check_description(d: &Description) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if d.name.is_empty() || d.name.len() > LONGEST_NAME || !d.name.chars().all(plain) {
         return Err("its name is not lower-case letters, digits and hyphens".into());
@@ -134,7 +148,7 @@ fn check_description(d: &Description) -> Result<(), String> {
 }
 
 /// Graphs and their ports have names, each its own.
-fn check_graphs(graphs: &[GraphInfo]) -> Result<(), String> {
+pub(super) fn check_graphs(graphs: &[GraphInfo]) -> Result<(), String> {
     for (i, graph) in graphs.iter().enumerate() {
         let again = graphs[..i].iter().any(|g| g.name == graph.name);
         if again || graph.name.is_empty() || graph.outputs.is_empty() {
@@ -215,7 +229,7 @@ impl Plugin for RemotePlugin {
 }
 
 /// Answers the call-backs of a training or an evaluation.
-fn call_back(call: &Caller<'_>, cx: &mut dyn Context) -> Result<Answer> {
+pub(super) fn call_back(call: &Caller<'_>, cx: &mut dyn Context) -> Result<Answer> {
     let broken = |e: String| {
         Error::Internal(format!(
             "the call-back `{}` is broken: {e}",
@@ -225,9 +239,14 @@ fn call_back(call: &Caller<'_>, cx: &mut dyn Context) -> Result<Answer> {
     let mut tensors = Incoming::new(&call.tensors);
     let json = match call.op {
         op::PROGRESS => {
-            let event: Event = read(call.json).map_err(broken)?;
+            let event: Option<Event> = match read(call.json) {
+                // A newer library's: it says more than this host understands, which is no reason to stop.
+                Err(_) if unknown_event(call.json) => None,
+                event => Some(event.map_err(broken)?),
+            };
             tensors.finish().map_err(broken)?;
-            write(&cx.progress(&event))?
+            let control = event.map_or(Control::Continue, |event| cx.progress(&event));
+            write(&control)?
         }
         op::CHECKPOINT => {
             let head: CheckpointHead = read(call.json).map_err(broken)?;
@@ -254,6 +273,15 @@ fn call_back(call: &Caller<'_>, cx: &mut dyn Context) -> Result<Answer> {
         json,
         tensors: Vec::new(),
     })
+}
+
+/// Whether this is an event of a kind that this version does not have.
+fn unknown_event(json: &str) -> bool {
+    const KNOWN: [&str; 5] = ["started", "step", "metrics", "evaluating", "note"];
+    let event: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    event["event"]
+        .as_str()
+        .is_some_and(|name| !KNOWN.contains(&name))
 }
 
 fn images(tensors: &[TensorRef<'_>]) -> Result<Array, String> {

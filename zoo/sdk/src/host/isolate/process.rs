@@ -45,8 +45,8 @@ pub fn isolate(
 ) -> Result<Loaded, LoadError> {
     let inspected = inspect(path, pinned)?;
     let first = Process::start(&inspected, isolation)?;
-    let descriptions = remote::describe(&first)
-        .map_err(|e| Problem::Refused(e.to_string()).at(&inspected.path))?;
+    let descriptions =
+        remote::describe(&first).map_err(|e| remote::refusal(&first, &e).at(&inspected.path))?;
     drop(first);
     let plugin = |(index, description)| {
         let (inspected, isolation) = (inspected.clone(), isolation.clone());
