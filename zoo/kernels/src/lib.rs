@@ -11,6 +11,7 @@ mod error;
 mod loss;
 pub mod math;
 mod matmul;
+mod mixture;
 mod norm;
 mod optim;
 mod recurrent;
@@ -33,6 +34,7 @@ pub use conv::{
 pub use error::KernelError;
 pub use loss::{bce_with_logits, bce_with_logits_grad};
 pub use matmul::{MatmulShape, matmul};
+pub use mixture::{MixtureShape, logistic_mixture, logistic_mixture_grad};
 pub use norm::{BatchNormGrads, NormShape, batch_norm, batch_norm_grad, batch_statistics};
 pub use optim::{AdamStep, adam};
 pub use recurrent::{RowLstmShape, lstm_cell, lstm_cell_grad, row_lstm, row_lstm_grad};

@@ -24,6 +24,18 @@ pub fn cross_entropy(logits: &Value, label: &Value) -> Result<Value> {
     logits.cross_entropy_rows(label)
 }
 
+/// -log p(x) for pixels of 256 levels under mixtures of logistics (PixelCNN++, Salimans et al., 2017, eq. 1 to 3), `[N]`.
+///
+/// `x [N,C,H,W]` in [0, 1] with one colour or three, rounded to 256 levels; no gradient goes to it. `parameters [N,P,H,W]` hold for each
+/// pixel, with K = `components`: K logits of the mixture; then for each colour K means (of x scaled to [-1, 1]), K logarithms of scales and,
+/// with three colours, K coefficients before tanh. Red's move green's mean by red, green's move blue's by red, blue's move blue's by
+/// green: the order of the paper's code. P is 3K, or 10K with three colours. Scales below e^-7 count as e^-7, as in
+/// the paper's code; a level between is log(s(a) - s(b)) = -softplus(-a) - softplus(b) + log(1 - e^(b-a)), which needs no approximation.
+#[track_caller]
+pub fn logistic_mixture_rows(x: &Value, parameters: &Value, components: usize) -> Result<Value> {
+    parameters.logistic_mixture_rows(x, components)
+}
+
 /// -log p(x) for independent Gaussian pixels around `mean` with one standard deviation, `[N, ...] -> [N]`.
 #[track_caller]
 pub fn gaussian_nll(mean: &Value, x: &Value, std: f64) -> Result<Value> {

@@ -111,6 +111,13 @@ fn rows_above(like: &Value) -> Result<Value> {
     Ok(Value::constant(mask.to_dtype(like.dtype())?))
 }
 
+/// Pixels of 256 levels, the lowest and the highest among them.
+fn levels(shape: &[usize], like: &Value) -> Result<Value> {
+    let x = fixed(shape, like, "pixels").mul_scalar(0.7)?;
+    let level = x.add_scalar(0.5)?.clip(0.0, 1.0)?.mul_scalar(255.0)?;
+    level.floor()?.mul_scalar(1.0 / 255.0)
+}
+
 #[test]
 fn gradients_match_finite_differences() {
     let table: &[(&str, &[usize], Function)] = &[
@@ -300,6 +307,12 @@ fn gradients_match_finite_differences() {
         ("bernoulli_nll", &[2, 3], |x| {
             loss::bernoulli_nll(x, &fixed(&[2, 3], x, "x").sigmoid()?)
         }),
+        ("logistic_mixture", &[2, 6, 1, 3], |x| {
+            loss::logistic_mixture_rows(&levels(&[2, 1, 1, 3], x)?, x, 2)
+        }),
+        ("logistic_mixture of colours", &[2, 20, 2, 1], |x| {
+            loss::logistic_mixture_rows(&levels(&[2, 3, 2, 1], x)?, x, 2)
+        }),
         ("gaussian_nll", &[2, 3], |x| {
             loss::gaussian_nll(x, &fixed(&[2, 3], x, "x"), 0.7)
         }),
@@ -392,6 +405,14 @@ fn fused_operations_are_their_parts() {
         ("bernoulli_nll", |x| {
             loss::bernoulli_nll(x, &x.sigmoid()?.detach())
         }),
+        ("logistic_mixture", |x| {
+            let parameters = concat(&[x, &x.slice(1, 0, 1)?.mul_scalar(-9.0)?], 1)?;
+            loss::logistic_mixture_rows(&levels(&[2, 1, 5, 6], x)?, &parameters, 3)
+        }),
+        ("logistic_mixture of colours", |x| {
+            let parameters = concat(&[x, &x.slice(1, 3, 5)?.sqr()?], 1)?;
+            loss::logistic_mixture_rows(&levels(&[2, 3, 5, 6], x)?, &parameters, 1)
+        }),
     ];
     for (name, f) in cases {
         // f64 goes by candle's operations, f32 by our kernels.
@@ -407,4 +428,22 @@ fn fused_operations_are_their_parts() {
             .unwrap();
         assert!(error < 1e-4, "{name}: {error}");
     }
+}
+
+#[test]
+fn mixtures_of_logistics_refuse_what_does_not_fit() {
+    let refusal = |x: &[usize], parameters: &[usize], components| {
+        let [x, parameters] = [x, parameters].map(|shape| Value::from(input(shape, DType::F32)));
+        loss::logistic_mixture_rows(&x, &parameters, components)
+            .unwrap_err()
+            .to_string()
+    };
+    let short = refusal(&[2, 3, 4, 4], &[2, 9, 4, 4], 1);
+    assert!(
+        short.contains("images [2, 3, 4, 4] and 1 components take parameters [2, 10, 4, 4]"),
+        "{short}"
+    );
+    assert!(refusal(&[2, 2, 4, 4], &[2, 8, 4, 4], 1).contains("1 or 3 colours"));
+    assert!(refusal(&[2, 1, 4, 4], &[2, 3, 4, 5], 1).contains("[2, 3, 4, 4]"));
+    assert!(refusal(&[2, 1, 4, 4], &[2, 48], 1).contains("[N,C,H,W]"));
 }

@@ -7,6 +7,7 @@ mod conv;
 mod elementwise;
 mod kernels;
 mod linear;
+mod mixture;
 mod recurrent;
 mod reduce;
 mod select;

@@ -1,0 +1,106 @@
+//! The discretised mixture of logistics (Salimans et al., 2017).
+
+use zoo_kernels::MixtureShape;
+
+use super::{concat, fused, kernels};
+use crate::{Error, Result, Value, value::record};
+
+/// Half the width of one of 256 levels between -1 and 1.
+const HALF: f64 = 1.0 / 255.0;
+
+impl Value {
+    /// -log p(x) of images `x [N,C,H,W]` in [0, 1] under these parameters of mixtures of logistics: see
+    /// [`loss::logistic_mixture_rows`](crate::loss::logistic_mixture_rows).
+    #[track_caller]
+    pub(crate) fn logistic_mixture_rows(&self, x: &Self, components: usize) -> Result<Self> {
+        const OP: &str = "logistic_mixture";
+        let (&[images, rows, height, width], &[n, colours, h, w]) = (self.dims(), x.dims()) else {
+            return Err(Error::usage(
+                OP,
+                format!(
+                    "images are [N,C,H,W] and parameters [N,P,H,W], not {:?} and {:?}",
+                    x.dims(),
+                    self.dims()
+                ),
+            ));
+        };
+        let shape = MixtureShape {
+            batch: images,
+            colours,
+            components,
+            pixels: height * width,
+        };
+        if ![1, 3].contains(&colours) || components == 0 {
+            return Err(Error::usage(
+                OP,
+                format!(
+                    "{components} components of {colours} colours: it takes at least one component, and 1 or 3 colours"
+                ),
+            ));
+        }
+        if [n, h, w] != [images, height, width] || rows != shape.rows() {
+            return Err(Error::usage(
+                OP,
+                format!(
+                    "images {:?} and {components} components take parameters {:?}, not {:?}",
+                    x.dims(),
+                    [n, shape.rows(), h, w],
+                    self.dims()
+                ),
+            ));
+        }
+        // Fused only outside a trace, which needs the parts.
+        match fused(|| kernels::logistic_mixture(self, x, shape)) {
+            Some(fused) => record(fused, OP, |_| Ok(())),
+            None => self.mixture_parts(&x.detach(), shape),
+        }
+    }
+
+    /// The same, composed. The kernel's documentation has the formulas.
+    #[track_caller]
+    fn mixture_parts(&self, x: &Self, shape: MixtureShape) -> Result<Self> {
+        let (colours, components) = (shape.colours as i64, shape.components);
+        let [rows, pixels] = [shape.rows(), shape.pixels].map(|n| n as i64);
+        let level = x.mul_scalar(255.0)?.add_scalar(0.5)?.floor()?;
+        let level = level.clip(0.0, 255.0)?.reshape(&[0, colours, 1, pixels])?; // [N,C,1,HW]
+        let value = level.mul_scalar(2.0 * HALF)?.add_scalar(-1.0)?;
+        let not_lowest = level.clip(0.0, 1.0)?; // 0 or 1
+        let not_highest = level.neg()?.add_scalar(255.0)?.clip(0.0, 1.0)?;
+
+        let all = self.reshape(&[0, rows, pixels])?; // [N,P,HW]
+        let logits = all.slice(1, 0, components)?; // [N,K,HW]
+        let rest = all.slice(1, components, shape.rows())?;
+        let each = rest.reshape(&[0, colours, (rows - components as i64) / colours, pixels])?; // [N,C,2K or 3K,HW]
+        let means = each.slice(2, 0, components)?; // [N,C,K,HW]
+        let [least, most] = MixtureShape::LOG_SCALES.map(f64::from);
+        let log_scales = each
+            .slice(2, components, 2 * components)?
+            .clip(least, most)?;
+        let means = if colours == 3 {
+            let by = each.slice(2, 2 * components, 3 * components)?.tanh()?;
+            let part = |of: &Self, colour| of.slice(1, colour, colour + 1); // [N,1,K,HW]
+            let (r, g) = (part(&value, 0)?, part(&value, 1)?); // [N,1,1,HW]
+            let green = part(&means, 1)?.add(&part(&by, 0)?.mul(&r)?)?;
+            let blue = part(&means, 2)?
+                .add(&part(&by, 1)?.mul(&r)?)?
+                .add(&part(&by, 2)?.mul(&g)?)?;
+            concat(&[&part(&means, 0)?, &green, &blue], 1)?
+        } else {
+            means
+        };
+
+        let inverse = log_scales.neg()?.exp()?;
+        let centred = value.sub(&means)?;
+        let above = inverse.mul(&centred.add_scalar(HALF)?)?;
+        let below = inverse.mul(&centred.add_scalar(-HALF)?)?;
+        let t = inverse.mul_scalar(HALF)?.tanh()?;
+        let within = t.mul_scalar(2.0)?.div(&t.add_scalar(1.0)?)?.log()?;
+        let edges = not_highest
+            .mul(&above.neg()?.softplus()?)?
+            .add(&not_lowest.mul(&below.softplus()?)?)?;
+        let masses = within.mul(&not_lowest.mul(&not_highest)?)?.sub(&edges)?;
+        let joint = logits.add(&masses.sum(&[1], false)?)?; // [N,K,HW]
+        let nll = logits.logsumexp(1)?.sub(&joint.logsumexp(1)?)?; // [N,HW]
+        nll.sum(&[1], false)
+    }
+}
