@@ -16,7 +16,7 @@ mod description;
 mod graphs;
 mod training;
 
-use std::fmt;
+use std::{fmt, io::Write};
 
 use serde_json::{Value as Json, json};
 use zoo_runtimes::Search;
@@ -54,11 +54,23 @@ pub struct Check {
     pub failure: Option<String>,
 }
 
+/// A runtime on which no graph was compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// `ort`, `candle-onnx`.
+    pub runtime: String,
+    /// Why, and what helps.
+    pub reason: String,
+}
+
 /// All requirements.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// In the order they were checked.
     pub checks: Vec<Check>,
+    /// Runtimes that are not here, which is no fault of the plugin.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Report {
@@ -67,12 +79,19 @@ impl Report {
         self.checks.iter().all(|check| check.failure.is_none())
     }
 
-    /// Panics with the report where a requirement does not hold: for tests.
+    /// Panics with the report where a requirement does not hold: for tests. Says on standard error which runtimes were left
+    /// out, also where the test's own output is not shown.
     ///
     /// # Panics
     /// See above.
     pub fn assert_ok(&self) {
         assert!(self.ok(), "\n{self}");
+        let mut text = format!("zoo-conformance: {} requirements hold\n", self.checks.len());
+        for LeftOut { runtime, reason } in &self.left_out {
+            text += &format!("zoo-conformance: not compared on {runtime}: {reason}\n");
+        }
+        // Where it cannot be written, nobody reads it.
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
     fn add(&mut self, name: impl Into<String>, outcome: Outcome) {
@@ -90,6 +109,9 @@ impl fmt::Display for Report {
                 None => writeln!(f, "ok      {}", check.name)?,
                 Some(failure) => writeln!(f, "FAILED  {}: {failure}", check.name)?,
             }
+        }
+        for LeftOut { runtime, reason } in &self.left_out {
+            writeln!(f, "absent  not compared on {runtime}: {reason}")?;
         }
         Ok(())
     }
@@ -115,9 +137,31 @@ fn refused<T>(result: zoo_sdk::Result<T>, what: &str, words: &[&str]) -> Outcome
     }
 }
 
+/// The runtimes that an export serves, but that are not here.
+fn left_out(search: &Search) -> Vec<LeftOut> {
+    let compiled_in = zoo_runtimes::RUNTIMES;
+    let missing = ["ort", "candle-onnx"].into_iter();
+    let missing = missing.filter(|name| !compiled_in.contains(name));
+    let missing = missing.map(|name| LeftOut {
+        runtime: name.to_owned(),
+        reason: format!("it is not compiled in; the feature {name:?} adds it"),
+    });
+    let found = zoo_runtimes::found(search).into_iter();
+    let unusable = found.filter_map(|(name, found)| {
+        Some(LeftOut {
+            runtime: name.to_owned(),
+            reason: found.err()?.to_string(),
+        })
+    });
+    unusable.chain(missing).collect()
+}
+
 /// Holds a plugin to all requirements.
 pub fn check(plugin: &dyn Plugin, options: &Options) -> Report {
-    let mut report = Report::default();
+    let mut report = Report {
+        left_out: left_out(&options.search),
+        ..Report::default()
+    };
     description::check(plugin, &mut report);
     let subject = training::Subject::new(plugin, options);
     training::check(&subject, &mut report);

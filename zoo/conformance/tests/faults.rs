@@ -197,3 +197,36 @@ fn every_fault_is_found() {
         );
     }
 }
+
+#[test]
+fn a_runtime_that_is_not_here_is_left_out_and_told() {
+    let options = Options {
+        model: json!({"hidden": [8], "latent": 2, "importance_samples": 1}),
+        search: zoo_runtimes::Search {
+            ort: Some("/no/such/libonnxruntime.so".into()),
+            ..zoo_runtimes::Search::default()
+        },
+        ..Options::default()
+    };
+    let report = check(&ModelPlugin::<Vae>::default(), &options);
+    report.assert_ok();
+    let on = |runtime: &str| {
+        let name = format!("computes the same on {runtime}");
+        report
+            .checks
+            .iter()
+            .any(|check| check.name.ends_with(&name))
+    };
+    assert!(on("tract") && !on("ort"), "{report}");
+    let ort = report.left_out.iter().find(|l| l.runtime == "ort").unwrap();
+    // A build without the feature says that instead.
+    let reason = match cfg!(feature = "ort") {
+        true => "/no/such/libonnxruntime.so",
+        false => "not compiled in",
+    };
+    assert!(ort.reason.contains(reason), "{report}");
+    assert!(
+        report.to_string().contains("not compared on ort: "),
+        "{report}"
+    );
+}

@@ -158,6 +158,10 @@ fn check(args: Check, globals: &Globals) -> Result {
         .collect();
     let ok = reports.iter().all(|(_, report)| report.ok());
     if args.json {
+        // The same for each model.
+        for missing in reports.iter().take(1).flat_map(|(_, r)| &r.left_out) {
+            tracing::warn!("not compared on {}: {}", missing.runtime, missing.reason);
+        }
         let rows = reports.iter().flat_map(|(model, report)| {
             report.checks.iter().map(move |check| Requirement {
                 model,

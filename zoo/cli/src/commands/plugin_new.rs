@@ -71,7 +71,8 @@ pub fn new(args: New) -> Result {
     }
     let (folder, library) = (folder.display(), library_name(&args.name));
     print(&format!(
-        "made {folder}\n\n  cd {folder}\n  cargo test\n  cargo build --release\n  zoo plugin add target/release/{library}\n"
+        "made {folder}\n\n  cd {folder}\n  cargo test\n  cargo build --release\n  zoo plugin check target/release/{library}\n  \
+         zoo plugin add target/release/{library}\n\nThe first build takes some minutes.\n"
     ))?;
     Ok(Outcome::Done)
 }
