@@ -1,13 +1,7 @@
 //! `tests/third-party/hostile`: a library in safe Rust that panics, crashes or hangs where it is told to. In this process a
 //! panic is an error that names file and place; in one of its own, so is everything else.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::OnceLock, time::Duration};
 
 use serde_json::{Value as Json, json};
 use zoo_sdk::{
@@ -142,12 +136,11 @@ fn panics_that_nobody_waits_for_change_nothing() {
 
 #[test]
 fn what_rust_cannot_catch_ends_only_the_process() {
-    let limited = Isolation {
+    let limited = |seconds| Isolation {
         memory: Some(1 << 30),
-        silence: Duration::from_secs(3),
+        silence: Duration::from_secs(seconds),
         ..isolation()
     };
-    let plugins = isolate(library(), None, &limited).unwrap().plugins;
     for (fault, cause) in [
         ("abort", "signal 6 (SIGABRT"),
         ("panic while panicking", "signal 6 (SIGABRT"),
@@ -157,7 +150,10 @@ fn what_rust_cannot_catch_ends_only_the_process() {
         ("exit", "exited with code 0"),
         ("loop", "no sign of life for 3 seconds"),
     ] {
-        let (start, mut kept) = (Instant::now(), Kept::default());
+        // Impatient only with what hangs: a busy machine may take long over the rest.
+        let limited = limited(if fault == "loop" { 3 } else { 60 });
+        let plugins = isolate(library(), None, &limited).unwrap().plugins;
+        let mut kept = Kept::default();
         let error = train(&*plugins[0], fault, &mut kept).unwrap_err();
         let error = error.to_string();
         assert!(
@@ -165,7 +161,6 @@ fn what_rust_cannot_catch_ends_only_the_process() {
             "{fault}: {error}"
         );
         assert_eq!(kept.0, 1, "{fault}");
-        assert!(start.elapsed() < Duration::from_secs(30), "{fault}");
     }
 }
 
