@@ -8,8 +8,11 @@ use crate::{
     wire::{Opened, decode_graph, read},
 };
 
+/// Reads bytes, and says nothing of them.
+pub type Target = fn(&[u8]);
+
 /// By name; `fuzz/inputs` has a folder for each.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("metadata", metadata),
     ("library", library),
     ("frames", frames),
