@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tract_onnx::{
     pb::{self, tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue},
     prelude::{
-        DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
-        TValue, TVec, Tensor, TractResult, TypedRunnableModel,
+        DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor,
+        TractResult, TypedRunnableModel,
     },
     tract_core::ops::unimpl::UnimplementedOp,
 };
@@ -50,15 +50,13 @@ impl Runtime for Tract {
 type Plan = Arc<TypedRunnableModel>;
 
 struct TractEngine {
-    model: InferenceModel,
-    /// Input ports, in the model's order.
-    inputs: Vec<String>,
+    proto: pb::ModelProto,
+    /// In the model's order.
+    inputs: Vec<Port>,
     /// The most recently used last.
     plans: Vec<(Vec<Vec<usize>>, Plan)>,
     /// For models that tract can only prepare with their symbols left open.
     symbolic: Option<Plan>,
-    /// For models with bodies, whose own declarations must be fixed too: the file, and its input ports.
-    with_bodies: Option<(pb::ModelProto, Vec<Port>)>,
 }
 
 impl TractEngine {
@@ -79,11 +77,10 @@ impl TractEngine {
             return Err(format!("it takes the inputs to be {inputs:?}"));
         }
         Ok(Self {
-            model,
-            inputs,
+            proto: file.proto.clone(),
+            inputs: file.inputs.clone(),
             plans: Vec::new(),
             symbolic: None,
-            with_bodies: has_bodies(&file.proto).then(|| (file.proto.clone(), file.inputs.clone())),
         })
     }
 
@@ -104,8 +101,8 @@ impl TractEngine {
                     self.plans.push((shapes, plan));
                 }
                 Err(error) => {
-                    let plan = self.model.clone().into_optimized();
-                    let plan = plan.and_then(|model| model.into_runnable());
+                    let plan = guarded(|| symbolic_plan(&self.proto));
+                    let plan = plan.and_then(|plan| plan.map_err(text));
                     return Ok(self.symbolic.insert(plan.map_err(|_| error)?).clone());
                 }
             }
@@ -115,24 +112,19 @@ impl TractEngine {
     }
 
     fn fixed_plan(&self, arrays: &[&Array]) -> TractResult<Plan> {
-        let mut model = match &self.with_bodies {
-            None => self.model.clone(),
-            Some((proto, ports)) => {
-                let mut sizes = BTreeMap::new();
-                for (port, array) in ports.iter().zip(arrays) {
-                    for (dim, &size) in port.shape.iter().zip(array.shape()) {
-                        if let Dim::Scaled { symbol, factor } = dim {
-                            sizes.insert(symbol.as_str(), size / factor.max(&1));
-                        }
-                    }
+        let mut sizes = BTreeMap::new();
+        for (port, array) in self.inputs.iter().zip(arrays) {
+            for (dim, &size) in port.shape.iter().zip(array.shape()) {
+                if let Dim::Scaled { symbol, factor } = dim {
+                    sizes.insert(symbol.as_str(), size / factor.max(&1));
                 }
-                let mut proto = proto.clone();
-                if let Some(graph) = &mut proto.graph {
-                    fix(graph, &sizes);
-                }
-                tract_onnx::onnx().model_for_proto_model(&proto)?
             }
-        };
+        }
+        let mut proto = self.proto.clone();
+        if let Some(graph) = &mut proto.graph {
+            fix(graph, &sizes);
+        }
+        let mut model = tract_onnx::onnx().model_for_proto_model(&proto)?;
         for (i, array) in arrays.iter().enumerate() {
             let fact = InferenceFact::dt_shape(datum_type(array.data()), array.shape());
             model.set_input_fact(i, fact)?;
@@ -146,7 +138,7 @@ impl Engine for TractEngine {
         let arrays: Vec<&Array> = self
             .inputs
             .iter()
-            .filter_map(|name| inputs.get(name))
+            .filter_map(|port| inputs.get(&port.name))
             .collect();
         let plan = self.plan(&arrays)?;
         let values = arrays.iter().map(|array| Ok(to_tract(array)?.into()));
@@ -161,12 +153,12 @@ impl Engine for TractEngine {
     }
 }
 
-fn has_bodies(proto: &pb::ModelProto) -> bool {
-    let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
-    nodes.flat_map(|n| &n.attribute).any(|a| a.g.is_some())
+fn symbolic_plan(proto: &pb::ModelProto) -> TractResult<Plan> {
+    let model = tract_onnx::onnx().model_for_proto_model(proto)?;
+    model.into_optimized()?.into_runnable()
 }
 
-/// Writes sizes in the place of symbols, in bodies too: tract does not carry them there from the inputs.
+/// Writes sizes in the place of symbols, in bodies too: tract does not carry them everywhere from the inputs.
 fn fix(graph: &mut pb::GraphProto, sizes: &BTreeMap<&str, usize>) {
     let ports = graph.input.iter_mut().chain(&mut graph.output);
     for info in ports.chain(&mut graph.value_info) {
@@ -288,8 +280,7 @@ mod tests {
             let [fixed, symbolic] = [false, true].map(|symbolic| {
                 let (mut engine, file) = engine(model);
                 if symbolic {
-                    let model = engine.model.clone().into_optimized().unwrap();
-                    engine.symbolic = Some(model.into_runnable().unwrap());
+                    engine.symbolic = Some(symbolic_plan(&engine.proto).unwrap());
                 }
                 let inputs = example_inputs(&file.inputs, n, 1).unwrap();
                 let bytes = common::bytes(model);

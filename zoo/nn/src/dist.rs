@@ -171,10 +171,10 @@ pub fn sample_ports(image: [usize; 3]) -> Vec<Port> {
     vec![Port::uniform("noise", &image)]
 }
 
-/// Ports of a graph `complete`: the noise, an image, and a mask that is 1 for the colours of pixels to keep and 0 for those to draw.
+/// Ports of a graph `complete`: the noise, `given` (an image), and a mask that is 1 for the colours of pixels to keep and 0 for those to draw.
 pub fn complete_ports(image: [usize; 3]) -> Vec<Port> {
-    let [x, mask] = ["x", "mask"].map(|name| Port::image(name, image));
-    vec![Port::uniform("noise", &image), x, mask]
+    let [given, mask] = ["given", "mask"].map(|name| Port::image(name, image));
+    vec![Port::uniform("noise", &image), given, mask]
 }
 
 #[cfg(test)]

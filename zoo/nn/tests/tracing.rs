@@ -406,3 +406,13 @@ fn a_scan_refuses_what_its_body_gets_wrong() {
         "{frozen}"
     );
 }
+
+#[test]
+fn an_output_called_like_an_input_is_refused() {
+    let x = [Port::batched("x", &[2])];
+    let error = record(&x, &x, |io| Ok(vec![io[0].relu()?])).unwrap_err();
+    assert!(
+        error.to_string().contains("are both called \"x\""),
+        "{error}"
+    );
+}

@@ -31,6 +31,14 @@ pub fn trace(
     device: &Device,
     run: impl Fn(&[Value]) -> Result<Vec<Value>>,
 ) -> Result<Graph> {
+    let clash = |port: &&Port| inputs.iter().any(|input| input.name == port.name);
+    if let Some(port) = outputs.iter().find(clash) {
+        let message = format!(
+            "an input and an output are both called {:?}: a graph has each name once",
+            port.name
+        );
+        return Err(frozen(name, message));
+    }
     let first = record_run(name, inputs, outputs, device, BATCHES[0], &run)?;
     let mut runs = Vec::new();
     for batch in &BATCHES[1..] {
