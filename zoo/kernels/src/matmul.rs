@@ -1,6 +1,9 @@
 //! Matrix products, single and batched, with either operand transposed.
 
 use crate::error::{KernelError, expect_len, product};
+use crate::scratch;
+use crate::simd::Simd;
+use crate::transpose::transpose;
 use rayon::prelude::*;
 
 /// `c [batch, m, n] = a [batch, m, k] x b [batch, k, n]`, all contiguous.
@@ -54,6 +57,22 @@ pub fn matmul(
     } else {
         n.div_ceil(cuts).next_multiple_of(64)
     };
+    if shape.b_transposed && rows < m {
+        // Each piece would turn all of `b` around for itself, which takes longer than its product.
+        return scratch::with(b.len(), |turned| {
+            for (b, turned) in b
+                .chunks_exact((n * k).max(1))
+                .zip(turned.chunks_exact_mut((n * k).max(1)))
+            {
+                transpose(Simd::detect(), [n, k], (b, k), None, (turned, n));
+            }
+            let shape = MatmulShape {
+                b_transposed: false,
+                ..*shape
+            };
+            matmul(a, turned, &shape, accumulate, c)
+        });
+    }
     let mut jobs = Vec::new();
     for i in 0..batch {
         for row in (0..m).step_by(rows) {

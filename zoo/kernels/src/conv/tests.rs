@@ -189,6 +189,30 @@ fn layers() {
         conv(2, [32, 32], [28, 28], [1, 1]),
         conv(1, [64, 64], [9, 9], [1, 1]),
         conv(3, [32, 1], [28, 28], [1, 1]),
+        // One or two outputs: dot products.
+        conv(2, [5, 2], [9, 4], [3, 1]),
+        Conv2dShape {
+            stride: [2, 2],
+            padding: [1, 1],
+            groups: 3,
+            ..conv(3, [6, 3], [9, 7], [1, 1])
+        },
+        Conv2dShape {
+            padding: [1, 0],
+            dilation: [2, 1],
+            groups: 2,
+            ..conv(2, [4, 4], [8, 6], [3, 1])
+        },
+        // As wide as they come.
+        conv(2, [512, 3], [4, 5], [3, 3]),
+        conv(2, [3, 512], [4, 5], [3, 3]),
+        conv(1, [512, 512], [2, 3], [1, 1]),
+        Conv2dShape {
+            stride: [2, 2],
+            padding: [1, 1],
+            groups: 512,
+            ..conv(1, [512, 512], [5, 4], [4, 4])
+        },
         conv(1, [48, 40], [5, 7], [3, 3]),
         conv(1, [12, 130], [6, 6], [3, 3]),
         Conv2dShape {

@@ -5,13 +5,15 @@ use super::shape::Geometry;
 use super::tile::{self, Tile};
 use crate::reduce::PIECE;
 use crate::scratch;
-use crate::simd::Simd;
+use crate::simd::{Simd, simd_fn};
 use crate::transpose::transpose;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Positions of several small images are summed in one pass, so that sums are loaded and stored rarely.
 const POSITIONS: usize = 192;
+/// With no more output channels than these, the tiles' vectors over channels would be nearly empty.
+const FEW: usize = 2;
 
 /// Images whose sums are taken in one go. Their number depends on the shape alone.
 pub(crate) fn images_per_chunk(simd: Simd, g: &Geometry) -> usize {
@@ -116,6 +118,9 @@ fn chunk(
     sums: &mut [f32],
     mut done: impl FnMut(Range<usize>),
 ) {
+    if g.out_group <= FEW && planes.cols == g.out[1] {
+        return chunk_by_dots(simd, g, planes, images, x, grad, sums, done);
+    }
     let (positions, taps) = (g.out_plane(), g.in_group * g.live_taps().count());
     let at_once = (POSITIONS / positions).clamp(1, images.len());
     let widest = tile::max_vectors(simd) * simd.width();
@@ -181,6 +186,69 @@ fn chunk(
             }
         });
     });
+}
+
+/// [`chunk`] for few output channels and windows of one column, whose taps meet the positions of an image in one run of values: a dot product each.
+#[allow(clippy::too_many_arguments)]
+fn chunk_by_dots(
+    simd: Simd,
+    g: &Geometry,
+    planes: &Planes,
+    images: Range<usize>,
+    x: &[f32],
+    grad: &[f32],
+    sums: &mut [f32],
+    mut done: impl FnMut(Range<usize>),
+) {
+    let (positions, lanes) = (g.out_plane(), lanes(simd, g));
+    let (x_group, y_group) = (g.in_group * g.input_plane(), g.out_group * positions);
+    let taps_of_group = g.in_group * g.live_taps().count();
+    sums.fill(0.0);
+    scratch::with(planes.len(), |buffer| {
+        for image in images {
+            for group in 0..g.groups {
+                let at = image * g.groups + group;
+                let source = &x[at * x_group..][..x_group];
+                let values = if planes.is_source() {
+                    source
+                } else {
+                    planes.fill(simd, source, buffer);
+                    &*buffer
+                };
+                let grads = &grad[at * y_group..][..y_group];
+                let taps = (0..g.in_group).flat_map(|c| {
+                    g.live_taps().map(move |(ky, kx, _)| {
+                        let tap = planes.tap([ky * g.dilation[0], kx * g.dilation[1]]);
+                        c * planes.channel_len() + tap
+                    })
+                });
+                let of_group = sums.chunks_exact_mut(lanes).skip(group * taps_of_group);
+                for (start, sums) in taps.zip(of_group) {
+                    for (sum, grad) in sums.iter_mut().zip(grads.chunks_exact(positions)) {
+                        *sum += dot(simd, &values[start..start + positions], grad);
+                    }
+                }
+            }
+            done(image..image + 1);
+        }
+    });
+}
+
+simd_fn! {
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        // As many sums side by side as keep the multipliers busy.
+        let mut lanes = [0f32; 64];
+        let (mut rows, mut others) = (a.chunks_exact(64), b.chunks_exact(64));
+        for (a, b) in (&mut rows).zip(&mut others) {
+            for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                *lane += a * b;
+            }
+        }
+        for ((lane, a), b) in lanes.iter_mut().zip(rows.remainder()).zip(others.remainder()) {
+            *lane += a * b;
+        }
+        lanes.iter().sum()
+    }
 }
 
 /// `sums[tap][lane] (+)= Σ_s starts[tap][row_step[s]] * turned[s][lane]`.
