@@ -225,7 +225,7 @@ fn is_steady(info: &GraphInfo, outputs: &Tensors) -> bool {
 }
 
 #[test]
-#[ignore = "writes fixtures/golden anew; then run the tests with INSTA_UPDATE=always and look at what changed"]
+#[ignore = "writes what is missing in fixtures/golden: delete a folder there, run this, run the tests with INSTA_UPDATE=always, and look at what changed"]
 fn regenerate() {
     let images = data::load(
         &Source::parse("fashion-small").unwrap(),
@@ -234,7 +234,7 @@ fn regenerate() {
     .unwrap()
     .images("test", &(0..BATCH).collect::<Vec<_>>())
     .unwrap();
-    for small in &SMALL {
+    for small in SMALL.iter().filter(|small| !folder(small).exists()) {
         let temporary = tempfile::tempdir().unwrap();
         let run = temporary.path().join("run");
         // The first number of steps whose snapshots do not hang on the last digits.

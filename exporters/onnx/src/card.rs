@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use zoo_graph::{DType, Distribution, Port};
 
-use crate::bundle::{GraphEntry, Manifest};
+use crate::bundle::{GraphEntry, Manifest, STEPS};
 
 /// What a card says beyond the manifest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,12 +122,14 @@ impl Card {
         }
         writeln!(out)?;
         for variant in &graph.variants {
-            writeln!(
-                out,
-                "- `{}` for {}",
-                variant.file,
-                variant.runtimes.join(", ")
-            )?;
+            let runtimes = variant.runtimes.join(", ");
+            let how = match variant.driver.as_deref() {
+                Some(STEPS) => {
+                    ": files without loops, and what a host does with them (`zoo_runtimes::load` does)"
+                }
+                _ => "",
+            };
+            writeln!(out, "- `{}` for {runtimes}{how}", variant.file)?;
         }
         Ok(())
     }
@@ -176,6 +178,7 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
             .join(" ")
     };
     writeln!(out, "\n## Running `{name}`")?;
+    let loops = graph.variants.iter().any(|v| v.driver.is_some());
     if let Some(file) = file_for("tract") {
         writeln!(
             out,
@@ -183,9 +186,11 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
         )?;
         writeln!(
             out,
-            "let mut model = tract_onnx::onnx().model_for_path({file:?})?;"
+            "let {}model = tract_onnx::onnx().model_for_path({file:?})?;",
+            if loops { "" } else { "mut " }
         )?;
-        for (i, port) in graph.inputs.iter().enumerate() {
+        // The sizes in the body of a loop cannot be fixed from outside.
+        for (i, port) in graph.inputs.iter().enumerate().filter(|_| !loops) {
             let (sizes, ty) = (list(&size(port)), rust_type(port.dtype));
             writeln!(
                 out,

@@ -261,25 +261,30 @@ pub(crate) fn expected(
     })
 }
 
+/// `sample.tract.onnx` of `onnx/sample.tract.onnx`.
+fn file_name(variant: &str) -> &str {
+    variant.rsplit_once('/').map_or(variant, |(_, name)| name)
+}
+
 impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |heading: &str, cell: &dyn Fn(&Compared) -> String| {
             let cells = self.results.iter().map(|row| cell(row).chars().count());
             cells.chain([heading.len()]).max().unwrap_or(0)
         };
-        let graph = width("graph", &|r| r.graph.clone());
+        let file = width("file", &|r| file_name(&r.variant).to_owned());
         let runtime = width("runtime", &|r| r.runtime.clone());
         let output = width("output", &|r| r.output.clone());
         writeln!(
             f,
-            "{:graph$}  {:runtime$}  batch  {:output$}  verdict  largest difference",
-            "graph", "runtime", "output"
+            "{:file$}  {:runtime$}  batch  {:output$}  verdict  largest difference",
+            "file", "runtime", "output"
         )?;
         for row in &self.results {
             writeln!(
                 f,
-                "{:graph$}  {:runtime$}  {:>5}  {:output$}  {:7}  {}",
-                row.graph,
+                "{:file$}  {:runtime$}  {:>5}  {:output$}  {:7}  {}",
+                file_name(&row.variant),
                 row.runtime,
                 row.batch,
                 row.output,
