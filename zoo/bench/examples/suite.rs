@@ -1,6 +1,6 @@
 //! The suite without the rest of the program, which compiles in a fraction of the time: for work on the kernels.
 //!
-//! `cargo run --release -p zoo-bench --example suite -- [mlp-vae,dcgan,..|all|kernels] [THREADS] [WEIGHTS|-] [PYTHON]`
+//! `cargo run --release -p zoo-bench --example suite -- [mlp-vae,dcgan,..|all|kernels] [THREADS] [WEIGHTS|-] [PYTHON|-] [BATCH,..] [PIXELS,..]`
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{error::Error, path::PathBuf, process::Command};
@@ -22,11 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let number = |i: usize| argument(i).unwrap_or_default().parse::<usize>();
         let case = Case {
             network: argument(2).unwrap_or_default().parse()?,
-            size: Size::default(),
+            size: Size {
+                batch: number(4)?,
+                pixels: number(5)?,
+            },
             threads,
             steps: number(3)? as u64,
             seed: 0,
-            weights: path(4),
+            weights: path(6),
         };
         println!("{}", serde_json::to_string(&case.measure()?)?);
         return Ok(());
@@ -35,13 +38,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         return show(&kernels::table(threads)?.rows());
     }
 
+    let numbers = |i: usize, usual: usize| -> Result<Vec<usize>, _> {
+        argument(i).map_or(Ok(vec![usual]), |list| {
+            list.split(',').map(str::parse).collect()
+        })
+    };
+    let usual = Size::default();
+    let (batches, sides) = (numbers(4, usual.batch)?, numbers(5, usual.pixels)?);
+    let sizes = batches
+        .iter()
+        .flat_map(|&batch| sides.iter().map(move |&pixels| Size { batch, pixels }));
     let options = Options {
         networks: match argument(0).unwrap_or("all") {
             "all" => Network::ALL.to_vec(),
             names => names.split(',').map(str::parse).collect::<Result<_, _>>()?,
         },
         threads: vec![threads],
-        sizes: vec![Size::default()],
+        sizes: sizes.collect(),
         steps: None,
         rounds: 3,
         seed: 0,
@@ -51,7 +64,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let child = |case: &Case| {
         let mut command = Command::new(&program);
         command.args(["case", &case.threads.to_string(), case.network.name()]);
-        command.arg(case.steps.to_string());
+        command.args([
+            case.steps.to_string(),
+            case.size.batch.to_string(),
+            case.size.pixels.to_string(),
+        ]);
         command.args(&case.weights);
         command
     };

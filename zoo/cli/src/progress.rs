@@ -23,6 +23,8 @@ const LINE: Duration = Duration::from_secs(5);
 pub struct Training {
     bar: Option<ProgressBar>,
     measuring: Option<ProgressBar>,
+    /// When the command began.
+    made: Instant,
     started: Instant,
     shown: Instant,
     /// The epoch of the last line.
@@ -44,6 +46,7 @@ impl Training {
         Self {
             bar: None,
             measuring: None,
+            made: now,
             started: now,
             shown: now,
             epoch: 0,
@@ -101,6 +104,10 @@ impl Training {
     }
 
     fn step(&mut self, step: u64, epoch: f64, losses: &[LossTerm], images_per_s: f64) {
+        if step == self.first + 1 {
+            let since = self.made.elapsed().as_millis();
+            tracing::debug!("first step done {since} ms after the command began");
+        }
         self.losses.add(losses);
         let left = self
             .left(step)
