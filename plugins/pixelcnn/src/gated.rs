@@ -89,14 +89,14 @@ fn of_class(table: &Value, label: &Value) -> Result<Value> {
 impl Layer {
     fn new(config: &Config, image: [usize; 3], classes: Option<usize>, p: &Params) -> Result<Self> {
         let (f, k) = (config.channels, config.kernel);
-        let masked = |kernel, mask, gated| MaskedConfig {
+        let masked = |kernel, mask, parts| MaskedConfig {
             kernel,
             mask,
             colours: image[0],
-            gated,
+            parts,
         };
-        let vertical = masked([k, k], Mask::AboveAndOwn, true);
-        let horizontal = masked([1, k], Mask::B, true);
+        let vertical = masked([k, k], Mask::AboveAndOwn, 2);
+        let horizontal = masked([1, k], Mask::B, 2);
         let class = match classes {
             Some(classes) => {
                 let table = |name| p.get(name, &[classes, 2 * f], Init::fan_in(classes));
@@ -107,7 +107,7 @@ impl Layer {
             }
             None => None,
         };
-        let residual = masked([1, 1], Mask::B, false);
+        let residual = masked([1, 1], Mask::B, 1);
         Ok(Self {
             vertical: MaskedConv2d::new(&p.at("vertical"), f, 2 * f, vertical)?,
             horizontal: MaskedConv2d::new(&p.at("horizontal"), f, 2 * f, horizontal)?,
@@ -322,7 +322,7 @@ impl Model for GatedPixelCnn {
                 kernel,
                 mask,
                 colours,
-                gated: false,
+                parts: 1,
             };
             MaskedConv2d::new(&params.at(name), from, to, masked)
         };

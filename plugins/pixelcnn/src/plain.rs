@@ -111,7 +111,7 @@ fn masked(side: usize, mask: Mask, colours: usize) -> MaskedConfig {
         kernel: [side; 2],
         mask,
         colours,
-        gated: false,
+        parts: 1,
     }
 }
 

@@ -9,6 +9,10 @@ pub fn plugins() -> Vec<Box<dyn Plugin>> {
         zoo_vae::plugins(),
         zoo_gan::plugins(),
         zoo_pixelcnn::plugins(),
+        zoo_fvbn::plugins(),
+        zoo_nade::plugins(),
+        zoo_made::plugins(),
+        zoo_pixelrnn::plugins(),
     ];
     crates.into_iter().flatten().collect()
 }

@@ -101,7 +101,7 @@ impl Autoregressive<'_> {
     fn sees(&self) -> Result<Vec<Vec<bool>>> {
         let (d, [c, h, w]) = (self.values(), self.image);
         let mut sees = vec![vec![false; d]; d];
-        for seed in 0..3 {
+        for seed in 0..6 {
             let params = Params::fresh(seed, &Device::Cpu);
             let x = params.get("x", &[1, c, h, w], Init::Uniform(1.0))?;
             for (i, row) in sees.iter_mut().enumerate() {
@@ -159,15 +159,22 @@ impl Autoregressive<'_> {
         })
     }
 
-    /// Every prediction depends on all values before it: there is no blind spot.
+    /// Predictions and values before them on which they do not depend.
+    pub fn blind_spots(&self) -> Result<Vec<(usize, usize)>> {
+        let sees = self.sees()?;
+        let blind = |(i, sees): (usize, &Vec<bool>)| {
+            let unseen: Vec<_> = (0..i).filter(|&j| !sees[j]).map(|j| (i, j)).collect();
+            unseen
+        };
+        Ok(sees.iter().enumerate().flat_map(blind).collect())
+    }
+
+    /// Every prediction depends on all values before it.
     pub fn sees_all_before(&self) -> Result<()> {
-        for (i, sees) in self.sees()?.iter().enumerate() {
-            let blind = (0..i).find(|&j| !sees[j]);
-            require(blind.is_none(), || {
-                format!("prediction {i} does not see value {blind:?}")
-            })?;
-        }
-        Ok(())
+        let blind = self.blind_spots()?;
+        require(blind.is_empty(), || {
+            format!("predictions do not see these values before them: {blind:?}")
+        })
     }
 
     /// All images that there are, and p of each.

@@ -26,8 +26,8 @@ pub struct MaskedConfig {
     pub mask: Mask,
     /// Colours of a pixel, predicted one after the other. Feature maps fall into as many equal groups: the first group predicts the first colour.
     pub colours: usize,
-    /// Whether the outputs are two halves of a gate, each with a group for every colour.
-    pub gated: bool,
+    /// Parts that the outputs fall into, each with a group for every colour: 1, or the parts of a gate.
+    pub parts: usize,
 }
 
 /// A convolution of stride 1 that keeps height and width, with `weight [O,C,KH,KW]` of which `mask` hides a part, and `bias [O]`.
@@ -51,6 +51,7 @@ impl MaskedConv2d {
         let MaskedConfig {
             kernel: [rows, columns],
             colours,
+            parts,
             ..
         } = config;
         if rows.is_multiple_of(2) || columns.is_multiple_of(2) {
@@ -58,8 +59,8 @@ impl MaskedConv2d {
                 "a masked convolution's window has odd sides, not {rows}x{columns}"
             )));
         }
-        let groups = colours * if config.gated { 2 } else { 1 };
-        if colours == 0 || !inputs.is_multiple_of(colours) || !outputs.is_multiple_of(groups) {
+        let groups = colours * parts;
+        if groups == 0 || !inputs.is_multiple_of(colours) || !outputs.is_multiple_of(groups) {
             return Err(Error::input(format!(
                 "{inputs} and {outputs} feature maps do not fall into equal groups for {colours} colours"
             )));
@@ -146,12 +147,12 @@ fn elements(inputs: usize, outputs: usize, config: MaskedConfig) -> Vec<f32> {
         kernel: [rows, columns],
         mask,
         colours,
-        gated,
+        parts,
     } = config;
-    let half = if gated { outputs / 2 } else { outputs };
+    let part = outputs / parts;
     let mut alive = Vec::with_capacity(outputs * inputs * rows * columns);
     for output in 0..outputs {
-        let to = (output % half) * colours / half;
+        let to = (output % part) * colours / part;
         for input in 0..inputs {
             let from = input * colours / inputs;
             for row in 0..rows {
@@ -334,7 +335,7 @@ mod tests {
             kernel,
             mask,
             colours: 1,
-            gated: false,
+            parts: 1,
         };
         elements(1, 1, config)
     }
@@ -357,45 +358,45 @@ mod tests {
 
     #[test]
     fn colours_follow_each_other() {
-        let centre = |mask, inputs, outputs, gated| {
+        let centre = |mask, inputs, outputs, parts| {
             let config = MaskedConfig {
                 kernel: [1, 1],
                 mask,
                 colours: 3,
-                gated,
+                parts,
             };
             elements(inputs, outputs, config) // [O,C]
         };
         // Red sees nothing of its own pixel, green red, blue both.
         assert_eq!(
-            centre(Mask::A, 3, 3, false),
+            centre(Mask::A, 3, 3, 1),
             [0., 0., 0., 1., 0., 0., 1., 1., 0.]
         );
         assert_eq!(
-            centre(Mask::B, 3, 3, false),
+            centre(Mask::B, 3, 3, 1),
             [1., 0., 0., 1., 1., 0., 1., 1., 1.]
         );
         // Both halves of a gate have the same groups.
-        let gate = centre(Mask::B, 3, 6, true);
+        let gate = centre(Mask::B, 3, 6, 2);
         assert_eq!(gate[..9], gate[9..]);
-        assert_eq!(gate[..9], centre(Mask::B, 3, 3, false));
+        assert_eq!(gate[..9], centre(Mask::B, 3, 3, 1));
         // Two maps for each colour.
-        let wide = centre(Mask::A, 6, 3, false);
+        let wide = centre(Mask::A, 6, 3, 1);
         assert_eq!(wide[6..12], [1., 1., 0., 0., 0., 0.]);
     }
 
     #[test]
     fn rows_and_pixels_apart_compute_the_same() {
-        for (kernel, mask, colours, gated) in [
-            ([7, 7], Mask::A, 1, false),
-            ([3, 3], Mask::B, 1, true),
-            ([5, 3], Mask::B, 3, false),
-            ([1, 3], Mask::A, 3, true),
-            ([1, 1], Mask::B, 3, true),
-            ([7, 5], Mask::Above, 1, false),
-            ([3, 3], Mask::Above, 1, false),
-            ([3, 3], Mask::AboveAndOwn, 3, true),
-            ([1, 3], Mask::AboveAndOwn, 1, false),
+        for (kernel, mask, colours, parts) in [
+            ([7, 7], Mask::A, 1, 1),
+            ([3, 3], Mask::B, 1, 2),
+            ([5, 3], Mask::B, 3, 1),
+            ([1, 3], Mask::A, 3, 2),
+            ([1, 1], Mask::B, 3, 2),
+            ([7, 5], Mask::Above, 1, 1),
+            ([3, 3], Mask::Above, 1, 1),
+            ([3, 3], Mask::AboveAndOwn, 3, 2),
+            ([1, 3], Mask::AboveAndOwn, 1, 1),
         ] {
             let (n, c, o, h, w) = (2, 3 * colours, 6, 4, 5);
             let params = Params::fresh(7, &Device::Cpu);
@@ -403,7 +404,7 @@ mod tests {
                 kernel,
                 mask,
                 colours,
-                gated,
+                parts,
             };
             let conv = MaskedConv2d::new(&params, c, o, config).unwrap();
             let x = Stream::new(3).normal(n * c * h * w);
@@ -458,19 +459,20 @@ mod tests {
 
     #[test]
     fn settings_that_do_not_fit_are_refused() {
-        for (kernel, inputs, outputs, colours, gated) in [
-            ([2, 3], 3, 3, 1, false),
-            ([3, 4], 3, 3, 1, false),
-            ([3, 3], 4, 3, 3, false),
-            ([3, 3], 3, 4, 3, false),
-            ([3, 3], 3, 3, 3, true),
-            ([3, 3], 3, 3, 0, false),
+        for (kernel, inputs, outputs, colours, parts) in [
+            ([2, 3], 3, 3, 1, 1),
+            ([3, 4], 3, 3, 1, 1),
+            ([3, 3], 4, 3, 3, 1),
+            ([3, 3], 3, 4, 3, 1),
+            ([3, 3], 3, 3, 3, 2),
+            ([3, 3], 3, 3, 0, 1),
+            ([3, 3], 3, 3, 1, 0),
         ] {
             let config = MaskedConfig {
                 kernel,
                 mask: Mask::B,
                 colours,
-                gated,
+                parts,
             };
             let params = Params::fresh(7, &Device::Cpu);
             assert!(MaskedConv2d::new(&params, inputs, outputs, config).is_err());

@@ -8,6 +8,7 @@ mod elementwise;
 mod kernels;
 mod linear;
 mod mixture;
+mod nade;
 mod recurrent;
 mod reduce;
 mod select;

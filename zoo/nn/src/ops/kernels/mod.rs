@@ -6,6 +6,7 @@
 mod arithmetic;
 mod layout;
 mod mixture;
+mod nade;
 mod pointwise;
 mod product;
 mod recurrent;
@@ -15,6 +16,7 @@ mod statistics;
 pub use arithmetic::{arithmetic, broadcast_back};
 pub use layout::{concat, expand, permute, reshape, slice};
 pub use mixture::logistic_mixture;
+pub use nade::nade;
 pub use pointwise::{activation, bce_rows, gated_tanh};
 pub use product::{Windows, conv_transpose2d, conv2d, linear, masked_conv2d, matmul};
 pub use recurrent::{lstm_cell, row_lstm};

@@ -1,0 +1,158 @@
+//! The fully visible belief net (Frey, Hinton & Dayan, "Does the Wake-Sleep Algorithm Produce Good Density Estimators?", 1996; Frey, "Graphical
+//! Models for Machine Learning and Digital Communication", 1998).
+//!
+//! Each binary pixel is a logistic regression on the pixels before it, in raster order:
+//!
+//! ```text
+//! p(x) = prod_i p(x_i | x_<i),   p(x_i = 1 | x_<i) = sigmoid(b_i + sum_{j<i} W_ij x_j)
+//! ```
+//!
+//! Colours, where there are several, follow each other as whole planes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zoo_nn::{
+    Batch, DataSpec, Device, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Params,
+    Phase, Plugin, Port, Result, ScanStep, StepCx, Tensor, Value, concat,
+    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    scan,
+};
+
+/// Settings of [`Fvbn`]: there is nothing to choose.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {}
+
+/// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
+pub struct Fvbn {
+    image: [usize; 3],
+    /// (D,D), of which only W_ij with j < i counts.
+    weight: Value,
+    bias: Value,
+    /// 1 below the diagonal.
+    before: Value,
+}
+
+impl Fvbn {
+    fn size(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
+    pub fn forward(&self, x: &Value) -> Result<Value> {
+        let weight = self.weight.mul(&self.before)?; // (D,D)
+        x.flatten(1)?.linear(&weight, Some(&self.bias))
+    }
+
+    /// -log p(x) (N)
+    pub fn nll(&self, x: &Value) -> Result<Value> {
+        zoo_nn::loss::bernoulli_nll(&self.forward(x)?, x)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel adds to the logits of those after it.
+    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
+        let [c, h, w] = self.image.map(|side| side as i64);
+        let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
+        let d = self.size();
+        // Row j holds what pixel j adds to pixels j+1, j+2, ...: the transposed weights, each row moved left by its number and one. Read as rows of
+        // D + 1 they stand so already, and what moves in from the next row is hidden by the mask.
+        let adds = self.weight.mul(&self.before)?.permute(&[1, 0])?; // (D,D)
+        let zeros = Tensor::zeros(d, zoo_nn::DType::F32, self.weight.tensor().device())?;
+        let adds = concat(&[&adds.reshape(&[-1])?, &Value::constant(zeros)], 0)?
+            .reshape(&[d as i64, d as i64 + 1])?
+            .slice(1, 1, d + 1)?; // (D,D)
+        let flat = inputs
+            .iter()
+            .map(|input| input.flatten(1))
+            .collect::<Result<Vec<_>>>()?; // (N,D)
+        let start = flat[0].mul_scalar(0.0)?.add(&self.bias)?; // logits from the next pixel on (N,D)
+        let mut slices: Vec<(&Value, usize)> = flat.iter().map(|input| (input, 1)).collect();
+        slices.push((&adds, 0));
+        let drawn = scan(&[start], &slices, &[1], |states, slices| {
+            let (adds, inputs) = (&slices[slices.len() - 1], &slices[..slices.len() - 1]);
+            let inputs = inputs
+                .iter()
+                .map(|input| input.unsqueeze(1))
+                .collect::<Result<Vec<_>>>()?; // (N,1)
+            let logit = states[0].slice(1, 0, 1)?; // (N,1)
+            let (x, ()) = pixel.draw_pixel(&inputs, |_| Ok((logit.clone(), ())))?; // (N,1)
+            let rest = concat(&[&states[0].slice(1, 1, d)?, &logit], 1)?; // (N,D)
+            Ok(ScanStep {
+                states: vec![rest.add(&x.mul(&adds.unsqueeze(0)?)?)?],
+                outputs: vec![x.squeeze(1)?],
+            })
+        })?;
+        drawn.outputs[0].reshape(&[-1, c, h, w])
+    }
+}
+
+/// The models of this crate.
+pub fn plugins() -> Vec<Box<dyn Plugin>> {
+    vec![Box::new(ModelPlugin::<Fvbn>::default())]
+}
+
+impl Model for Fvbn {
+    type Config = Config;
+
+    const INFO: Info = Info {
+        name: "fvbn",
+        summary: "Fully visible belief net: each pixel a logistic regression on those before it",
+        family: "autoregressive",
+        density: "tractable",
+        title: "Does the Wake-Sleep Algorithm Produce Good Density Estimators?",
+        authors: "Frey, Hinton, Dayan",
+        year: 1996,
+        url: "https://papers.nips.cc/paper/1153-does-the-wake-sleep-algorithm-produce-good-density-estimators",
+        version: "1",
+        graphs: &[
+            ("log_prob", "log p(x) in nats, exact"),
+            ("sample", "images from uniform noise"),
+            (
+                "complete",
+                "a partly given image, the rest drawn from uniform noise",
+            ),
+        ],
+        best_metric: Some(("nll_nats", false)),
+        defaults: include_str!("../default.toml"),
+    };
+
+    fn new(_: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+        let d: usize = data.image.iter().product();
+        let below: Vec<f32> = (0..d * d)
+            .map(|at| f32::from(u8::from(at % d < at / d)))
+            .collect();
+        let before = Tensor::from_vec(below, (d, d), &Device::Cpu)?.to_device(params.device())?;
+        Ok(Self {
+            image: data.image,
+            weight: params.get("weight", &[d, d], Init::Constant(0.0))?,
+            bias: params.get("bias", &[d], Init::Constant(0.0))?,
+            before: Value::constant(before),
+        })
+    }
+
+    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
+        nll_loss(&self.nll(&batch.x)?)
+    }
+
+    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.nll(&batch.x)?, self.size())
+    }
+
+    fn graphs(&self) -> Vec<GraphFn<Self>> {
+        let image = || [Port::image("x", self.image)];
+        let draw = |m: &Self, io: &[Value]| Ok(vec![m.draw(&io.iter().collect::<Vec<_>>())?]);
+        vec![
+            GraphFn::new(
+                "log_prob",
+                image(),
+                [Port::batched("log_prob", &[])],
+                |m: &Self, io| Ok(vec![m.nll(&io[0])?.neg()?]),
+            ),
+            GraphFn::new("sample", sample_ports(self.image), image(), draw),
+            GraphFn::new("complete", complete_ports(self.image), image(), draw),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

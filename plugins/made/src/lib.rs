@@ -1,0 +1,310 @@
+//! The masked autoencoder for distribution estimation (Germain et al., "MADE: Masked Autoencoder for Distribution Estimation", ICML 2015).
+//!
+//! An autoencoder whose masks let output i see only the inputs before it gives all conditionals at once:
+//!
+//! ```text
+//! p(x) = prod_i p(x_i | x_<i),   p(x_i = 1 | x_<i) = sigmoid(output_i)
+//! ```
+//!
+//! Every hidden unit k has a degree m(k): it sees the first m(k) inputs. A unit feeds those of the next layer whose degree is not smaller (eq. 12), and output i
+//! sees units of degrees below i (eq. 13). Degrees are drawn once, or several times: then each step trains with one of the masks in turn, and the
+//! probability of a pixel is the mean of what all masks give (section 4.2; the order of the pixels stays). Pixels come in raster order;
+//! colours, where there are several, follow each other as whole planes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zoo_nn::{
+    Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin,
+    Params, Phase, Plugin, Port, Result, ScanStep, StepCx, Stream, Tensor, Value,
+    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    loss::bernoulli_nll,
+    scan,
+};
+
+/// Settings of [`Made`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Units of each hidden layer.
+    #[schemars(inner(range(min = 1)))]
+    pub hidden: Vec<usize>,
+    /// Times that the hidden units' degrees are drawn.
+    #[schemars(range(min = 1))]
+    pub masks: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hidden: vec![500],
+            masks: 1,
+        }
+    }
+}
+
+/// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
+pub struct Made {
+    image: [usize; 3],
+    layers: Vec<Layer>,
+}
+
+/// A fully connected layer with a mask for each draw of degrees.
+struct Layer {
+    /// (O,I)
+    weight: Value,
+    /// (O)
+    bias: Value,
+    /// (O,I) each
+    masks: Vec<Value>,
+}
+
+/// A layer's weights under one mask.
+type Masked<'a> = (Value, &'a Value);
+
+impl Layer {
+    fn masked(&self, mask: usize) -> Result<Masked<'_>> {
+        Ok((self.weight.mul(&self.masks[mask])?, &self.bias))
+    }
+}
+
+/// Degrees of each layer, inputs first and outputs last: unit o of a layer sees unit i of the layer before where `sees(o, i)`.
+fn degrees(d: usize, hidden: &[usize], stream: Stream) -> Vec<Vec<usize>> {
+    let mut all = vec![(1..=d).collect::<Vec<_>>()];
+    for (layer, &units) in hidden.iter().enumerate() {
+        // From the smallest degree below, so that no unit sees nothing, up to D - 1.
+        let least = all[layer].iter().copied().min().unwrap_or(1);
+        let choices = d.saturating_sub(least).max(1) as u64;
+        let drawn = stream
+            .named("degrees")
+            .at(layer as u64)
+            .integers(units, choices);
+        all.push(drawn.into_iter().map(|m| least + m as usize).collect());
+    }
+    all.push((1..=d).collect());
+    all
+}
+
+/// (O,I) with 1 where the first degree may see the second.
+fn mask(to: &[usize], from: &[usize], strict: bool, device: &Device) -> Result<Value> {
+    let sees = |to: usize, from: usize| if strict { to > from } else { to >= from };
+    let pairs = to.iter().flat_map(|&to| {
+        from.iter()
+            .map(move |&from| f32::from(u8::from(sees(to, from))))
+    });
+    let mask = Tensor::from_vec(pairs.collect(), (to.len(), from.len()), &Device::Cpu)?;
+    Ok(Value::constant(mask.to_device(device)?))
+}
+
+impl Made {
+    fn size(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    fn masks(&self) -> usize {
+        self.layers[0].masks.len()
+    }
+
+    /// x (N,D) -> logits (N,D) under one mask
+    fn under(&self, x: &Value, mask: usize) -> Result<Value> {
+        let mut h = x.clone();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (weight, bias) = layer.masked(mask)?;
+            h = h.linear(&weight, Some(bias))?; // (N,O)
+            if i + 1 < self.layers.len() {
+                h = h.relu()?;
+            }
+        }
+        Ok(h)
+    }
+
+    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D), by the mean of all masks
+    pub fn forward(&self, x: &Value) -> Result<Value> {
+        let x = x.flatten(1)?;
+        let each = (0..self.masks())
+            .map(|mask| self.under(&x, mask))
+            .collect::<Result<Vec<_>>>()?;
+        logit_of_mean(&each)
+    }
+
+    /// -log p(x) (N)
+    pub fn nll(&self, x: &Value) -> Result<Value> {
+        bernoulli_nll(&self.forward(x)?, x)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel is added to the first layer's sums once; the
+    /// layers after it are computed anew for each pixel.
+    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
+        let [colours, height, width] = self.image.map(|side| side as i64);
+        let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
+        let noise = inputs[0];
+        let flat = inputs
+            .iter()
+            .map(|input| input.flatten(1))
+            .collect::<Result<Vec<_>>>()?; // (N,D)
+        let (Some(first), Some(last)) = (self.layers.first(), self.layers.last()) else {
+            return Err(Error::input("the network has no layer"));
+        };
+        let inner = &self.layers[1..self.layers.len() - 1];
+        // For each mask: the first layer's sums so far (N,H), its weights by input, those of an output, and the layers between.
+        let (mut states, mut ins, mut outs, mut between) = (vec![], vec![], vec![], vec![]);
+        for mask in 0..self.masks() {
+            let sums = noise.zeros_like_batch(&[first.bias.dim(0)?])?;
+            states.push(sums.add(&first.bias)?);
+            ins.push(first.masked(mask)?.0); // (H,D), cut along D
+            outs.push(last.masked(mask)?.0); // (D,H), cut along D
+            between.push(
+                inner
+                    .iter()
+                    .map(|layer| layer.masked(mask))
+                    .collect::<Result<Vec<Masked<'_>>>>()?,
+            );
+        }
+        let bias = last.bias.unsqueeze(1)?; // (D,1)
+        let masks = self.masks();
+        let mut slices: Vec<(&Value, usize)> = vec![(&bias, 0)];
+        slices.extend(ins.iter().map(|weight| (weight, 1)));
+        slices.extend(outs.iter().map(|weight| (weight, 0)));
+        slices.extend(flat.iter().map(|input| (input, 1)));
+        let drawn = scan(&states, &slices, &[1], |sums, slices| {
+            let (bias, slices) = (&slices[0], &slices[1..]);
+            let (weights, inputs) = slices.split_at(2 * masks);
+            let (ins, outs) = weights.split_at(masks);
+            let inputs = inputs
+                .iter()
+                .map(|input| input.unsqueeze(1))
+                .collect::<Result<Vec<_>>>()?; // (N,1)
+            let mut logits = Vec::with_capacity(masks);
+            for ((sum, out), between) in sums.iter().zip(outs).zip(&between) {
+                let mut h = sum.relu()?; // (N,H)
+                for (weight, bias) in between {
+                    h = h.linear(weight, Some(bias))?.relu()?;
+                }
+                logits.push(h.linear(&out.unsqueeze(0)?, Some(bias))?); // (N,1)
+            }
+            let logit = logit_of_mean(&logits)?;
+            let (x, ()) = pixel.draw_pixel(&inputs, |_| Ok((logit.clone(), ())))?; // (N,1)
+            let add = |(sum, weight): (&Value, &Value)| sum.add(&x.mul(&weight.unsqueeze(0)?)?);
+            Ok(ScanStep {
+                states: sums.iter().zip(ins).map(add).collect::<Result<_>>()?,
+                outputs: vec![x.squeeze(1)?],
+            })
+        })?;
+        drawn.outputs[0].reshape(&[-1, colours, height, width])
+    }
+}
+
+/// The logit of the mean of the probabilities that these logits give: log mean sigmoid(l) - log mean sigmoid(-l).
+fn logit_of_mean(logits: &[Value]) -> Result<Value> {
+    let [first, rest @ ..] = logits else {
+        return Err(Error::input("there is no mask"));
+    };
+    if rest.is_empty() {
+        return Ok(first.clone());
+    }
+    // Beyond 80, sigmoid(-l) is no normal number in f32.
+    let bounded = |l: &Value| l.clip(-80.0, 80.0);
+    let mut yes = bounded(first)?.sigmoid()?;
+    let mut no = bounded(first)?.neg()?.sigmoid()?;
+    for logit in rest {
+        yes = yes.add(&bounded(logit)?.sigmoid()?)?;
+        no = no.add(&bounded(logit)?.neg()?.sigmoid()?)?;
+    }
+    yes.log()?.sub(&no.log()?)
+}
+
+/// The models of this crate.
+pub fn plugins() -> Vec<Box<dyn Plugin>> {
+    vec![Box::new(ModelPlugin::<Made>::default())]
+}
+
+impl Model for Made {
+    type Config = Config;
+
+    const INFO: Info = Info {
+        name: "made",
+        summary: "Masked autoencoder: each output sees only the pixels before it",
+        family: "autoregressive",
+        density: "tractable",
+        title: "MADE: Masked Autoencoder for Distribution Estimation",
+        authors: "Germain, Gregor, Murray, Larochelle",
+        year: 2015,
+        url: "https://arxiv.org/abs/1502.03509",
+        version: "1",
+        graphs: &[
+            ("log_prob", "log p(x) in nats, exact"),
+            ("sample", "images from uniform noise"),
+            (
+                "complete",
+                "a partly given image, the rest drawn from uniform noise",
+            ),
+        ],
+        best_metric: Some(("nll_nats", false)),
+        defaults: include_str!("../default.toml"),
+    };
+
+    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+        let d: usize = data.image.iter().product();
+        if config.hidden.is_empty() || config.hidden.contains(&0) || config.masks == 0 {
+            return Err(Error::input(
+                "model.hidden must have at least one layer, and its layers and model.masks be at least 1",
+            ));
+        }
+        let device = params.device();
+        // Part of the model, as its settings are: the same for every seed of a training.
+        let draws: Vec<_> = (0..config.masks)
+            .map(|mask| degrees(d, &config.hidden, Stream::new(mask as u64)))
+            .collect();
+        let mut layers = Vec::new();
+        for layer in 0..=config.hidden.len() {
+            let (from, to) = (draws[0][layer].len(), draws[0][layer + 1].len());
+            let last = layer == config.hidden.len();
+            let masks = draws
+                .iter()
+                .map(|m| mask(&m[layer + 1], &m[layer], last, device))
+                .collect::<Result<_>>()?;
+            let params = params.at(&format!("fc{}", layer + 1));
+            layers.push(Layer {
+                weight: params.get("weight", &[to, from], Init::fan_in(from))?,
+                bias: params.get("bias", &[to], Init::Constant(0.0))?,
+                masks,
+            });
+        }
+        Ok(Self {
+            image: data.image,
+            layers,
+        })
+    }
+
+    fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
+        let nll = match cx.mode {
+            Mode::Train => {
+                let mask = (cx.step % self.masks() as u64) as usize;
+                bernoulli_nll(&self.under(&batch.x.flatten(1)?, mask)?, &batch.x)?
+            }
+            Mode::Eval => self.nll(&batch.x)?,
+        };
+        nll_loss(&nll)
+    }
+
+    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.nll(&batch.x)?, self.size())
+    }
+
+    fn graphs(&self) -> Vec<GraphFn<Self>> {
+        let image = || [Port::image("x", self.image)];
+        let draw = |m: &Self, io: &[Value]| Ok(vec![m.draw(&io.iter().collect::<Vec<_>>())?]);
+        vec![
+            GraphFn::new(
+                "log_prob",
+                image(),
+                [Port::batched("log_prob", &[])],
+                |m: &Self, io| Ok(vec![m.nll(&io[0])?.neg()?]),
+            ),
+            GraphFn::new("sample", sample_ports(self.image), image(), draw),
+            GraphFn::new("complete", complete_ports(self.image), image(), draw),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

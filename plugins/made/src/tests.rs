@@ -1,0 +1,79 @@
+//! Tests of the maths, on images so small that everything can be tried.
+
+use zoo_nn::testing::{Autoregressive, random};
+
+use super::*;
+
+fn config(hidden: &[usize], masks: usize) -> Config {
+    Config {
+        hidden: hidden.to_vec(),
+        masks,
+    }
+}
+
+#[test]
+fn it_is_causal_normalised_and_draws_what_it_says() {
+    for (hidden, masks) in [(&[40][..], 1), (&[30, 20], 1), (&[30, 20, 20], 3)] {
+        let model: Made = random(&config(hidden, masks), [1, 2, 3], 0, 3.0).unwrap();
+        let tested = Autoregressive {
+            image: model.image,
+            pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
+            parameters: &|x| model.forward(x)?.reshape(&[-1, 1, 2, 3]),
+            nll: &|x| model.nll(x),
+            draw: &|inputs| model.draw(inputs),
+        };
+        let checks: [(&str, Result<()>); 5] = [
+            ("causal", tested.is_causal()),
+            ("sees all", tested.sees_all_before()),
+            ("sums to one", tested.sums_to_one()),
+            ("draws what is likely", tested.draws_what_is_likely()),
+            ("draws as naively", tested.draws_as_naively()),
+        ];
+        for (what, result) in checks {
+            result.unwrap_or_else(|e| panic!("{hidden:?}, {masks} masks: {what}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn each_mask_is_causal_and_another() {
+    let model: Made = random(&config(&[30, 20], 4), [1, 2, 3], 0, 3.0).unwrap();
+    let x = Stream::new(2).uniform(6);
+    let x: Value = Tensor::from_vec(x, (1, 6), &Device::Cpu).unwrap().into();
+    let mut seen = Vec::new();
+    for mask in 0..4 {
+        let tested = Autoregressive {
+            image: model.image,
+            pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
+            parameters: &|x| model.under(&x.flatten(1)?, mask)?.reshape(&[-1, 1, 2, 3]),
+            nll: &|x| model.nll(x),
+            draw: &|inputs| model.draw(inputs),
+        };
+        tested.is_causal().unwrap();
+        let logits = model.under(&x, mask).unwrap();
+        seen.push(logits.tensor().to_vec2::<f32>().unwrap());
+    }
+    assert!((1..4).all(|i| seen[i] != seen[0]));
+}
+
+#[test]
+fn certain_logits_stay_finite() {
+    let logits: Vec<Value> = [[-1e4f32, 0.0, 1e4], [-1e4, 0.0, 1e4]]
+        .map(|row| {
+            Tensor::from_vec(row.to_vec(), (1, 3), &Device::Cpu)
+                .unwrap()
+                .into()
+        })
+        .to_vec();
+    let mean = logit_of_mean(&logits).unwrap();
+    let mean = mean.tensor().to_vec2::<f32>().unwrap();
+    assert!((mean[0][0] + 80.0).abs() < 1e-3 && (mean[0][2] - 80.0).abs() < 1e-3);
+    assert!(mean[0][1].abs() < 1e-6);
+}
+
+#[test]
+fn settings_that_do_not_fit_are_refused() {
+    for wrong in [config(&[], 1), config(&[4, 0], 1), config(&[4], 0)] {
+        assert!(random::<Made>(&wrong, [1, 2, 3], 0, 1.0).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! The neural autoregressive distribution estimator (Larochelle & Murray, "The Neural Autoregressive Distribution Estimator", AISTATS 2011).
+//!
+//! Each binary pixel is predicted from those before it, in raster order, by a network with one hidden layer; all networks share their weights:
+//!
+//! ```text
+//! h_i = sigmoid(c + sum_{j<i} W_j x_j)                                    (eq. 8)
+//! p(x_i = 1 | x_<i) = sigmoid(b_i + V_i h_i)                              (eq. 7)
+//! ```
+//!
+//! The hidden sums grow by one pixel at a time, so that all conditionals together take time of order D H. Colours, where there are several, follow
+//! each other as whole planes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zoo_nn::{
+    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Params,
+    Phase, Plugin, Port, Result, ScanStep, StepCx, Value,
+    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    scan,
+};
+
+/// Settings of [`Nade`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Hidden units.
+    #[schemars(range(min = 1))]
+    pub hidden: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { hidden: 500 }
+    }
+}
+
+/// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
+pub struct Nade {
+    image: [usize; 3],
+    /// What a pixel adds to the hidden sums (D,H).
+    w: Value,
+    /// The sums without any pixel (H).
+    c: Value,
+    /// From hidden units to a pixel's logit (D,H), and its bias (D).
+    v: Value,
+    b: Value,
+}
+
+impl Nade {
+    fn size(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
+    pub fn forward(&self, x: &Value) -> Result<Value> {
+        x.flatten(1)?.nade(&self.w, &self.c, &self.v)?.add(&self.b)
+    }
+
+    /// -log p(x) (N)
+    pub fn nll(&self, x: &Value) -> Result<Value> {
+        zoo_nn::loss::bernoulli_nll(&self.forward(x)?, x)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. Each pixel is added to the hidden sums once.
+    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
+        let [colours, height, width] = self.image.map(|side| side as i64);
+        let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
+        let flat = inputs
+            .iter()
+            .map(|input| input.flatten(1))
+            .collect::<Result<Vec<_>>>()?; // (N,D)
+        let start = inputs[0]
+            .zeros_like_batch(&[self.c.dim(0)?])?
+            .add(&self.c)?; // (N,H)
+        let b = self.b.unsqueeze(1)?; // (D,1)
+        let mut slices = vec![(&self.w, 0), (&self.v, 0), (&b, 0)];
+        slices.extend(flat.iter().map(|input| (input, 1)));
+        let drawn = scan(&[start], &slices, &[1], |states, slices| {
+            let ([w, v, b], inputs) = slices
+                .split_first_chunk()
+                .ok_or_else(|| Error::input("a step has its weights"))?;
+            let inputs = inputs
+                .iter()
+                .map(|input| input.unsqueeze(1))
+                .collect::<Result<Vec<_>>>()?; // (N,1)
+            let logit = states[0].sigmoid()?.linear(&v.unsqueeze(0)?, Some(b))?; // (N,1)
+            let (x, ()) = pixel.draw_pixel(&inputs, |_| Ok((logit.clone(), ())))?; // (N,1)
+            Ok(ScanStep {
+                states: vec![states[0].add(&x.mul(&w.unsqueeze(0)?)?)?], // (N,H)
+                outputs: vec![x.squeeze(1)?],
+            })
+        })?;
+        drawn.outputs[0].reshape(&[-1, colours, height, width])
+    }
+}
+
+/// The models of this crate.
+pub fn plugins() -> Vec<Box<dyn Plugin>> {
+    vec![Box::new(ModelPlugin::<Nade>::default())]
+}
+
+impl Model for Nade {
+    type Config = Config;
+
+    const INFO: Info = Info {
+        name: "nade",
+        summary: "Neural autoregressive distribution estimator: one hidden layer that grows by a pixel at a time",
+        family: "autoregressive",
+        density: "tractable",
+        title: "The Neural Autoregressive Distribution Estimator",
+        authors: "Larochelle, Murray",
+        year: 2011,
+        url: "https://proceedings.mlr.press/v15/larochelle11a.html",
+        version: "1",
+        graphs: &[
+            ("log_prob", "log p(x) in nats, exact"),
+            ("sample", "images from uniform noise"),
+            (
+                "complete",
+                "a partly given image, the rest drawn from uniform noise",
+            ),
+        ],
+        best_metric: Some(("nll_nats", false)),
+        defaults: include_str!("../default.toml"),
+    };
+
+    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+        let (d, h): (usize, usize) = (data.image.iter().product(), config.hidden);
+        if h == 0 {
+            return Err(Error::input("model.hidden must be at least 1"));
+        }
+        Ok(Self {
+            image: data.image,
+            w: params.get("w", &[d, h], Init::fan_in(d))?,
+            c: params.get("c", &[h], Init::Constant(0.0))?,
+            v: params.get("v", &[d, h], Init::fan_in(h))?,
+            b: params.get("b", &[d], Init::Constant(0.0))?,
+        })
+    }
+
+    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
+        nll_loss(&self.nll(&batch.x)?)
+    }
+
+    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.nll(&batch.x)?, self.size())
+    }
+
+    fn graphs(&self) -> Vec<GraphFn<Self>> {
+        let image = || [Port::image("x", self.image)];
+        let draw = |m: &Self, io: &[Value]| Ok(vec![m.draw(&io.iter().collect::<Vec<_>>())?]);
+        vec![
+            GraphFn::new(
+                "log_prob",
+                image(),
+                [Port::batched("log_prob", &[])],
+                |m: &Self, io| Ok(vec![m.nll(&io[0])?.neg()?]),
+            ),
+            GraphFn::new("sample", sample_ports(self.image), image(), draw),
+            GraphFn::new("complete", complete_ports(self.image), image(), draw),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;
