@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use zoo_host::run::{Quiet, TrainOptions, train};
 use zoo_host::{ExportOptions, Exported, Registry, Search, export};
-use zoo_nn::ModelPlugin;
 use zoo_runtimes::{Runtime, found};
 
 /// A model so small that training and running it takes no time.
@@ -20,7 +19,7 @@ pub struct Small {
 }
 
 /// One of each kind of network.
-pub const SMALL: [Small; 3] = [
+pub const SMALL: [Small; 5] = [
     Small {
         name: "vae-mlp",
         model: "vae",
@@ -53,6 +52,28 @@ pub const SMALL: [Small; 3] = [
             "train.learning_rate=0.002",
         ],
     },
+    Small {
+        name: "pixelcnn",
+        model: "pixelcnn",
+        set: &[
+            "data.binarization=threshold",
+            "model.channels=8",
+            "model.blocks=2",
+            "model.head=8",
+            "train.learning_rate=0.005",
+        ],
+    },
+    Small {
+        name: "gated-pixelcnn",
+        model: "gated-pixelcnn",
+        set: &[
+            "data.binarization=threshold",
+            "model.channels=6",
+            "model.layers=2",
+            "model.head=8",
+            "train.learning_rate=0.005",
+        ],
+    },
 ];
 
 /// The folder of the workspace.
@@ -62,11 +83,12 @@ pub fn root() -> &'static Path {
 
 /// The models that the `zoo` command has.
 pub fn registry() -> Registry {
-    Registry::new(vec![
-        Box::new(ModelPlugin::<zoo_vae::Vae>::default()),
-        Box::new(ModelPlugin::<zoo_gan::Gan>::default()),
-    ])
-    .unwrap()
+    let crates = [
+        zoo_vae::plugins(),
+        zoo_gan::plugins(),
+        zoo_pixelcnn::plugins(),
+    ];
+    Registry::new(crates.into_iter().flatten().collect()).unwrap()
 }
 
 /// Every runtime that can be had. ONNX Runtime may only be missing where nobody promised it, as `tests/run` does.

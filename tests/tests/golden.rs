@@ -198,7 +198,16 @@ fn inputs(info: &GraphInfo, images: &Array) -> Tensors {
     for port in &info.inputs {
         let drawn = match port.distribution {
             Some(_) => draw_inputs(std::slice::from_ref(port), BATCH, 1, None).unwrap(),
-            None if port.name == "x" => Tensors::from([("x".to_owned(), images.clone())]),
+            None if port.name == "x" || port.name == "given" => {
+                Tensors::from([(port.name.clone(), images.clone())])
+            }
+            // The upper half is given.
+            None if port.name == "mask" => {
+                let pixels = images.len() / BATCH;
+                let upper = (0..images.len()).map(|i| f32::from(u8::from(i % pixels < pixels / 2)));
+                let mask = Array::f32(images.shape(), upper.collect::<Vec<_>>()).unwrap();
+                Tensors::from([("mask".to_owned(), mask)])
+            }
             // A latent of an encoder.
             None => {
                 let width = port.shape_at(BATCH).unwrap().iter().product::<usize>() / BATCH;

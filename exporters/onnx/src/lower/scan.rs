@@ -503,8 +503,12 @@ pub(super) fn flatten(
     Ok(Ok(()))
 }
 
-/// Gives each collected output of a body a name that nothing reads: tract adds the dimension of the steps for every reader.
+/// Gives each collected output of a body a name that nothing reads: tract adds the dimension of the steps for every reader. And it
+/// calls the bias of a node `conv` in a body `conv.bias`, which is what a weight from outside may be called: nodes get names of their own.
 fn separate(body: &mut Graph, states: usize) {
+    for node in &mut body.nodes {
+        node.name.push_str("/step");
+    }
     for i in states..body.outputs.len() {
         let port = body.outputs[i].clone();
         if reads_of(body, &port.name) == 1 {
