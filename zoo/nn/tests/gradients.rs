@@ -447,3 +447,98 @@ fn mixtures_of_logistics_refuse_what_does_not_fit() {
     assert!(refusal(&[2, 1, 4, 4], &[2, 3, 4, 5], 1).contains("[2, 3, 4, 4]"));
     assert!(refusal(&[2, 1, 4, 4], &[2, 48], 1).contains("[N,C,H,W]"));
 }
+
+#[test]
+fn views_that_are_not_contiguous_are_what_their_copies_are() {
+    let base = input(&[6, 4, 9, 3], DType::F32);
+    let views = [
+        ("turned", base.transpose(2, 3).unwrap()),
+        ("channels last", base.permute((0, 3, 1, 2)).unwrap()),
+        ("images apart", base.narrow(1, 1, 2).unwrap()),
+        ("cropped", base.narrow(2, 2, 5).unwrap()),
+        (
+            "repeated",
+            base.narrow(0, 1, 1)
+                .unwrap()
+                .broadcast_as((5, 4, 9, 3))
+                .unwrap(),
+        ),
+    ];
+    let operations: &[(&str, Function)] = &[
+        ("conv2d", |x| {
+            let weight = fixed(&[3, x.dim(1)?, 3, 2], x, "w");
+            x.conv2d(&weight, None, 2, 1, 1)
+        }),
+        ("conv2d 1x1", |x| {
+            x.conv2d(&fixed(&[1, x.dim(1)?, 1, 1], x, "w"), None, 1, 0, 1)
+        }),
+        ("conv_transpose2d", |x| {
+            let weight = fixed(&[x.dim(1)?, 2, 3, 3], x, "w");
+            x.conv_transpose2d(&weight, Some(&fixed(&[2], x, "b")), 2, 1, 1)
+        }),
+        ("linear", |x| {
+            let x = x.slice(1, 1, 2)?.squeeze(1)?.slice(2, 1, 2)?.squeeze(2)?;
+            x.linear(&fixed(&[5, x.dim(1)?], &x, "w"), None)
+        }),
+        ("matmul", |x| x.matmul(&fixed(&[x.dim(3)?, 2], x, "w"))),
+        ("tanh", |x| x.tanh()),
+        ("sum", |x| x.sum(&[1, 3], false)),
+        ("softmax", |x| x.softmax(3)),
+        ("mul", |x| x.mul(x)?.add(x)),
+        ("reshape", |x| x.flatten(1)),
+    ];
+    let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for (view_name, view) in &views {
+        assert!(!view.is_contiguous(), "{view_name}");
+        let copy = Value::from(view.contiguous().unwrap());
+        for (name, f) in operations {
+            let found = f(&Value::from(view.clone())).unwrap();
+            let expected = f(&copy).unwrap();
+            let same = numbers(found.tensor()) == numbers(expected.tensor());
+            assert!(
+                same && found.dims() == expected.dims(),
+                "{name} of {view_name}"
+            );
+            // And back, through a parameter that the view is taken of.
+            let of = |copied: bool| {
+                let var = candle_core::Var::from_tensor(view).unwrap();
+                let x = Value::from(var.as_tensor().clone());
+                let turned = x.permute(&[1, 0, 3, 2]).unwrap();
+                let turned = if copied {
+                    Value::with_candle(&[&turned], |t| t[0].contiguous()).unwrap()
+                } else {
+                    turned
+                };
+                let y = f(&turned).unwrap();
+                numbers(&y.backward().unwrap().get(&x).unwrap())
+            };
+            assert!(of(false) == of(true), "gradient of {name} of {view_name}");
+        }
+    }
+}
+
+#[test]
+fn empty_batches_give_empty_results() {
+    let operations: &[(&str, &[usize], Function)] = &[
+        ("conv2d", &[3, 3, 2], |x| {
+            x.conv2d(&fixed(&[3, 4, 3, 3], x, "w"), None, 2, 1, 1)
+        }),
+        ("conv_transpose2d", &[2, 10, 6], |x| {
+            x.conv_transpose2d(&fixed(&[4, 2, 3, 3], x, "w"), None, 2, 1, 1)
+        }),
+        ("linear", &[2], |x| {
+            x.flatten(1)?
+                .linear(&fixed(&[2, 60], x, "w"), Some(&fixed(&[2], x, "b")))
+        }),
+        ("relu", &[4, 5, 3], |x| x.relu()),
+        ("gated_tanh", &[2, 5, 3], |x| x.gated_tanh()),
+        ("sum", &[4], |x| x.sum(&[2, 3], false)),
+        ("bernoulli_nll", &[], |x| loss::bernoulli_nll(x, x)),
+    ];
+    for (name, shape, f) in operations {
+        let none = Tensor::zeros((0, 4, 5, 3), DType::F32, &Device::Cpu).unwrap();
+        let y = f(&Value::from(none)).unwrap();
+        assert_eq!(y.dims()[0], 0, "{name}");
+        assert_eq!(&y.dims()[1..], *shape, "{name}");
+    }
+}

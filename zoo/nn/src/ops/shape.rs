@@ -171,6 +171,13 @@ fn resolve(dims: &[usize], shape: &[i64]) -> std::result::Result<Vec<usize>, Str
     }
     let (from, to): (usize, usize) = (dims.iter().product(), resolved.iter().product());
     if let Some(i) = inferred {
+        // What is kept cancels, an empty batch too.
+        let kept = |j: usize| shape.get(j) == Some(&0);
+        let others = |sizes: &[usize]| -> usize {
+            let each = sizes.iter().enumerate().filter(|(j, _)| !kept(*j));
+            each.map(|(_, &size)| size).product()
+        };
+        let (from, to) = (others(dims), others(&resolved));
         if to == 0 || from % to != 0 {
             return Err(problem("the elements do not divide evenly"));
         }
@@ -190,6 +197,9 @@ mod tests {
         assert_eq!(resolve(&[4, 6], &[0, -1]), Ok(vec![4, 6]));
         assert_eq!(resolve(&[4, 6], &[-1, 3, 2]), Ok(vec![4, 3, 2]));
         assert_eq!(resolve(&[4, 6], &[0, 2, 0]).ok(), None);
+        assert_eq!(resolve(&[0, 6, 2], &[0, -1]), Ok(vec![0, 12]));
+        assert_eq!(resolve(&[0, 6], &[0, -1, 2]), Ok(vec![0, 3, 2]));
+        assert_eq!(resolve(&[0, 6], &[-1, 2]), Ok(vec![0, 2]));
         for bad in [&[-1i64, -1][..], &[5, -1], &[4, 5], &[-2, 12]] {
             assert!(resolve(&[4, 6], bad).is_err(), "{bad:?}");
         }
