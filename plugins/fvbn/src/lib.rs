@@ -12,16 +12,20 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Device, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Params,
-    Phase, Plugin, Port, Result, ScanStep, StepCx, Tensor, Value, concat,
+    Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin,
+    Params, Phase, Plugin, Port, Result, ScanStep, StepCx, Tensor, Value, concat,
     dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
     scan,
 };
 
-/// Settings of [`Fvbn`]: there is nothing to choose.
+/// Settings of [`Fvbn`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// How many pixels before it a pixel depends on; all where left out.
+    #[schemars(range(min = 1))]
+    pub context: Option<usize>,
+}
 
 /// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
 pub struct Fvbn {
@@ -29,7 +33,7 @@ pub struct Fvbn {
     /// (D,D), of which only W_ij with j < i counts.
     weight: Value,
     bias: Value,
-    /// 1 below the diagonal.
+    /// 1 where W_ij counts: below the diagonal, and not too far.
     before: Value,
 }
 
@@ -116,10 +120,15 @@ impl Model for Fvbn {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(_: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
         let d: usize = data.image.iter().product();
+        let context = config.context.unwrap_or(d);
+        if context == 0 {
+            return Err(Error::input("model.context must be at least 1"));
+        }
+        let counts = |(i, j): (usize, usize)| j < i && i - j <= context;
         let below: Vec<f32> = (0..d * d)
-            .map(|at| f32::from(u8::from(at % d < at / d)))
+            .map(|at| f32::from(u8::from(counts((at / d, at % d)))))
             .collect();
         let before = Tensor::from_vec(below, (d, d), &Device::Cpu)?.to_device(params.device())?;
         Ok(Self {

@@ -8,7 +8,7 @@ use super::*;
 fn it_is_causal_normalised_and_draws_what_it_says() {
     // Random weights, which training starts without.
     let [c, h, w] = [1, 2, 3];
-    let mut model: Fvbn = random(&Config {}, [c, h, w], 0, 1.0).unwrap();
+    let mut model: Fvbn = random(&Config::default(), [c, h, w], 0, 1.0).unwrap();
     let random = Params::fresh(3, &Device::Cpu);
     model.weight = random.get("weight", &[6, 6], Init::Normal(2.0)).unwrap();
     model.bias = random.get("bias", &[6], Init::Normal(1.0)).unwrap();
@@ -24,4 +24,25 @@ fn it_is_causal_normalised_and_draws_what_it_says() {
     tested.sums_to_one().unwrap();
     tested.draws_what_is_likely().unwrap();
     tested.draws_as_naively().unwrap();
+}
+
+#[test]
+fn a_context_limits_what_is_seen() {
+    let config = Config { context: Some(2) };
+    let mut model: Fvbn = random(&config, [1, 2, 3], 0, 1.0).unwrap();
+    let random_weights = Params::fresh(3, &Device::Cpu);
+    let weight = random_weights.get("weight", &[6, 6], Init::Normal(2.0));
+    model.weight = weight.unwrap();
+    let tested = Autoregressive {
+        image: model.image,
+        pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
+        parameters: &|x| model.forward(x)?.reshape(&[-1, 1, 2, 3]),
+        nll: &|x| model.nll(x),
+        draw: &|inputs| model.draw(inputs),
+    };
+    let far = |i: usize| (0..i.saturating_sub(2)).map(move |j| (i, j));
+    let expected: Vec<_> = (0..6).flat_map(far).collect();
+    assert_eq!(tested.blind_spots().unwrap(), expected);
+    tested.draws_as_naively().unwrap();
+    assert!(random::<Fvbn>(&Config { context: Some(0) }, [1, 2, 3], 0, 1.0).is_err());
 }

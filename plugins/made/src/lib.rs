@@ -18,7 +18,7 @@ use zoo_nn::{
     Params, Phase, Plugin, Port, Result, ScanStep, StepCx, Stream, Tensor, Value,
     dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
     loss::bernoulli_nll,
-    scan,
+    scan, stack,
 };
 
 /// Settings of [`Made`].
@@ -195,21 +195,16 @@ impl Made {
 
 /// The logit of the mean of the probabilities that these logits give: log mean sigmoid(l) - log mean sigmoid(-l).
 fn logit_of_mean(logits: &[Value]) -> Result<Value> {
-    let [first, rest @ ..] = logits else {
-        return Err(Error::input("there is no mask"));
+    if let [only] = logits {
+        return Ok(only.clone());
+    }
+    // In logarithms, so that nothing is lost where a mask is certain.
+    let each = |sign: f64| {
+        let log = |l: &Value| l.mul_scalar(-sign)?.softplus()?.neg(); // log sigmoid(sign l)
+        let logs = logits.iter().map(log).collect::<Result<Vec<_>>>()?;
+        stack(&logs.iter().collect::<Vec<_>>(), 1)?.logsumexp(1)
     };
-    if rest.is_empty() {
-        return Ok(first.clone());
-    }
-    // Beyond 80, sigmoid(-l) is no normal number in f32.
-    let bounded = |l: &Value| l.clip(-80.0, 80.0);
-    let mut yes = bounded(first)?.sigmoid()?;
-    let mut no = bounded(first)?.neg()?.sigmoid()?;
-    for logit in rest {
-        yes = yes.add(&bounded(logit)?.sigmoid()?)?;
-        no = no.add(&bounded(logit)?.neg()?.sigmoid()?)?;
-    }
-    yes.log()?.sub(&no.log()?)
+    each(1.0)?.sub(&each(-1.0)?)
 }
 
 /// The models of this crate.

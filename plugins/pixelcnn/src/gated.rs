@@ -6,7 +6,7 @@ use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, Params, Phase, Pixel,
     Port, Raster, Result, Row, StepCx, Value,
     dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
-    layers::{Carried, Conv2d, ConvConfig, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart},
+    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart},
     raster_scan,
 };
 
@@ -70,7 +70,7 @@ struct Layer {
     vertical: MaskedConv2d,
     horizontal: MaskedConv2d,
     /// From the vertical stack to the horizontal one.
-    across: Conv2d,
+    across: MaskedConv2d,
     residual: MaskedConv2d,
     class: Option<Class>,
 }
@@ -108,10 +108,11 @@ impl Layer {
             None => None,
         };
         let residual = masked([1, 1], Mask::B, 1);
+        let across = masked([1, 1], Mask::AboveAndOwn, 2); // it hides nothing
         Ok(Self {
             vertical: MaskedConv2d::new(&p.at("vertical"), f, 2 * f, vertical)?,
             horizontal: MaskedConv2d::new(&p.at("horizontal"), f, 2 * f, horizontal)?,
-            across: Conv2d::new(&p.at("across"), 2 * f, 2 * f, POINT)?,
+            across: MaskedConv2d::new(&p.at("across"), 2 * f, 2 * f, across)?,
             residual: MaskedConv2d::new(&p.at("residual"), f, f, residual)?,
             class,
         })
@@ -125,23 +126,25 @@ impl Layer {
         label: Option<&Value>,
         last: bool,
     ) -> Result<(Option<Value>, Value)> {
-        let (next, across) = self.across(&self.vertical.forward(v)?, label, last)?;
+        let features = self.vertical.forward(v)?; // (N,2F,H,W)
+        let across = self.across.forward(&features)?; // (N,2F,H,W)
+        let (next, across) = self.join(&features, &across, label, last)?;
         // tanh(W_f x) sigmoid(W_g x), eq. 2
         let gates = self.horizontal.forward(h)?.add(&across)?; // (N,2F,H,W)
         let out = self.residual.forward(&gates.gated_tanh()?)?; // (N,F,H,W)
         Ok((next, out.add(h)?))
     }
 
-    /// From the vertical stack's features (N,2F,H,W): its next v (N,F,H,W) unless this is the last layer, and what it adds to the gates of the
-    /// horizontal stack (N,2F,H,W).
-    fn across(
+    /// From the vertical stack's features (N,2F,H,W) and what they give across (N,2F,H,W): its next v (N,F,H,W) unless this is the last layer, and what
+    /// it adds to the gates of the horizontal stack (N,2F,H,W).
+    fn join(
         &self,
         features: &Value,
+        across: &Value,
         label: Option<&Value>,
         last: bool,
     ) -> Result<(Option<Value>, Value)> {
-        let mut across = self.across.forward(features)?; // (N,2F,H,W)
-        let mut gates = features.clone();
+        let (mut gates, mut across) = (features.clone(), across.clone());
         if let (Some(class), Some(label)) = (&self.class, label) {
             across = across.add(&of_class(&class.horizontal, label)?)?; // eq. 4
             gates = gates.add(&of_class(&class.vertical, label)?)?;
@@ -155,9 +158,13 @@ impl Layer {
     }
 
     fn row_by_row(&self) -> Result<Step> {
-        let vertical = self.vertical.rows()?;
+        let rows = |conv: &MaskedConv2d| {
+            let rows = conv.rows()?;
+            rows.ok_or_else(|| Error::input("a vertical stack sees rows"))
+        };
         Ok(Step {
-            vertical: vertical.ok_or_else(|| Error::input("a vertical stack sees rows"))?,
+            vertical: rows(&self.vertical)?,
+            across: rows(&self.across)?,
             horizontal: self.horizontal.row_by_row()?,
             residual: self.residual.row_by_row()?,
         })
@@ -167,19 +174,10 @@ impl Layer {
 /// A layer's convolutions for drawing.
 struct Step {
     vertical: RowPart,
+    across: RowPart,
     horizontal: RowByRow,
     residual: RowByRow,
 }
-
-const POINT: ConvConfig = ConvConfig {
-    kernel: 1,
-    stride: 1,
-    padding: 0,
-    output_padding: 0,
-    groups: 1,
-    bias: true,
-    init: None,
-};
 
 impl GatedPixelCnn {
     /// x (N,C,H,W), label i64 (N) where conditional -> parameters of p(x_i | x_<i) (N,C*K,H,W)
@@ -227,8 +225,11 @@ impl GatedPixelCnn {
                 };
                 let mut context = Vec::new();
                 for (i, (layer, step)) in self.layers.iter().zip(&steps).enumerate() {
-                    let features = step.vertical.forward(&v, &mut carried)?.unsqueeze(2)?; // (N,2F,1,W)
-                    let (next, across) = layer.across(&features, label, i + 1 == steps.len())?;
+                    let features = step.vertical.forward(&v, &mut carried)?; // (N,2F,W)
+                    let across = step.across.forward(&features, &mut carried)?.unsqueeze(2)?;
+                    let end = i + 1 == steps.len();
+                    let (next, across) =
+                        layer.join(&features.unsqueeze(2)?, &across, label, end)?;
                     v = match next {
                         Some(next) => next.squeeze(2)?, // (N,F,W)
                         None => v,

@@ -3,8 +3,8 @@
 //! Rows are skewed, each moved by one against the row above, so that a diagonal becomes a column and all its pixels are computed at once.
 
 use zoo_nn::{
-    Device, Info, Init, Params, Result, ScanStep, Tensor, Value, concat,
-    layers::{Carried, Conv2d, ConvConfig, Mask, MaskedConv2d, RowByRow},
+    Device, Error, Info, Init, Params, Result, ScanStep, Tensor, Value, concat,
+    layers::{Carried, Mask, MaskedConv2d, RowByRow, RowPart},
     scan,
 };
 
@@ -15,37 +15,38 @@ const SHUT: f64 = -1e4;
 
 /// A layer of the Diagonal BiLSTM (section 3.2).
 pub struct DiagonalLayer {
-    left: Direction<MaskedConv2d>,
-    /// Its states are moved down by a row before they are used: it needs no mask.
-    right: Direction<Conv2d>,
+    left: Direction,
+    /// Its states are moved down by a row before they are used: its input is not masked.
+    right: Direction,
     /// (N,h,H,W) -> (N,2h,H,W)
     up: MaskedConv2d,
     h: usize,
 }
 
 /// The states that come from one side.
-struct Direction<I> {
+struct Direction {
     /// 1x1, (N,2h,H,W) -> gates (N,4h,H,W).
-    input: I,
+    input: MaskedConv2d,
     /// From the state above and from the one at the side to the gates, (4h,h,2), and the bias (4h).
     weight: Value,
     bias: Value,
 }
 
-impl<I> Direction<I> {
-    fn new(input: I, h: usize, params: &Params) -> Result<Self> {
-        let init = Init::fan_in(2 * h);
+impl Direction {
+    fn new(h: usize, mask: Mask, colours: usize, params: &Params) -> Result<Self> {
+        let masked = masked([1, 1], mask, colours, 4);
+        let (state, init) = (params.at("state"), Init::fan_in(2 * h));
         Ok(Self {
-            input,
-            weight: params.get("weight", &[4 * h, h, 2], init)?,
-            bias: params.get("bias", &[4 * h], init)?,
+            input: MaskedConv2d::new(&params.at("input"), 2 * h, 4 * h, masked)?,
+            weight: state.get("weight", &[4 * h, h, 2], init)?,
+            bias: state.get("bias", &[4 * h], init)?,
         })
     }
 
     /// Gates (N,4h,H,W) -> states (N,h,H,W), from the left
     fn states(&self, gates: &Value) -> Result<Value> {
         let &[_, channels, rows, cols] = gates.dims() else {
-            return Err(zoo_nn::Error::input("gates are maps (N,4h,H,W)"));
+            return Err(Error::input("gates are maps (N,4h,H,W)"));
         };
         let (c, h, w) = (channels as i64, rows as i64, cols as i64);
         // Every row with H shut places after it, read as rows shorter by one: row r stands r places further right.
@@ -103,18 +104,11 @@ impl Layer for DiagonalLayer {
 
     fn new(h: usize, colours: usize, params: &Params) -> Result<Self> {
         let (left, right) = (params.at("left"), params.at("right"));
-        let masks = |parts| masked([1, 1], Mask::B, colours, parts);
-        let point = ConvConfig {
-            kernel: 1,
-            padding: 0,
-            ..ConvConfig::default()
-        };
-        let of_left = MaskedConv2d::new(&left.at("input"), 2 * h, 4 * h, masks(4))?;
-        let of_right = Conv2d::new(&right.at("input"), 2 * h, 4 * h, point)?;
+        let up = masked([1, 1], Mask::B, colours, 1);
         Ok(Self {
-            left: Direction::new(of_left, h, &left.at("state"))?,
-            right: Direction::new(of_right, h, &right.at("state"))?,
-            up: MaskedConv2d::new(&params.at("up"), h, 2 * h, masks(1))?,
+            left: Direction::new(h, Mask::B, colours, &left)?,
+            right: Direction::new(h, Mask::AboveAndOwn, colours, &right)?,
+            up: MaskedConv2d::new(&params.at("up"), h, 2 * h, up)?,
             h,
         })
     }
@@ -130,19 +124,21 @@ impl Layer for DiagonalLayer {
         self.up.forward(&left.add(&down)?)?.add(x)
     }
 
-    fn step(&self) -> Result<DiagonalStep> {
+    fn step(&self, width: usize) -> Result<DiagonalStep> {
         let (left_above, left_side) = self.left.weights()?;
         let (right_above, right_side) = self.right.weights()?;
+        let right = self.right.input.rows()?;
         Ok(DiagonalStep {
             left: self.left.input.row_by_row()?,
             left_above,
             left_side,
             left_bias: self.left.bias.clone(),
-            right: self.right.input.clone(),
+            right: right.ok_or_else(|| Error::input("it sees its own row"))?,
             right_above,
             right_side,
             right_bias: self.right.bias.clone(),
             up: self.up.row_by_row()?,
+            mirror: mirror(width, self.left.bias.tensor().device())?,
             h: self.h,
         })
     }
@@ -154,11 +150,12 @@ pub struct DiagonalStep {
     left_above: Value,
     left_side: Value,
     left_bias: Value,
-    right: Conv2d,
+    right: RowPart,
     right_above: Value,
     right_side: Value,
     right_bias: Value,
     up: RowByRow,
+    mirror: Value,
     h: usize,
 }
 
@@ -184,9 +181,7 @@ impl Step for DiagonalStep {
 
     fn row(&self, kept: &[Value], carried: &mut Carried<'_>) -> Result<Vec<Value>> {
         let [input, state] = kept else {
-            return Err(zoo_nn::Error::input(
-                "a pixel keeps its input and its state",
-            ));
+            return Err(Error::input("a pixel keeps its input and its state"));
         };
         let above = state.unsqueeze(2)?; // (N,h,1,W)
         let left = above
@@ -195,15 +190,12 @@ impl Step for DiagonalStep {
 
         // The row above is complete now: its states from the right, beginning there.
         let (before, started) = (carried.take()?, carried.take()?); // (N,h,W), (N,1,1)
-        let from_above = before.unsqueeze(2)?.padded_conv2d(
-            &self.right_above,
-            Some(&self.right_bias),
-            [0, 0],
-        )?; // (N,4h,1,W)
-        let gates = self.right.forward(&input.unsqueeze(2)?)?.add(&from_above)?;
-        let width = input.dim(2)?;
-        let mirror = mirror(width, input.tensor().device())?;
-        let gates = mirrored(&gates.squeeze(2)?, &mirror)?; // (N,4h,W)
+        let from_above = before
+            .unsqueeze(2)?
+            .padded_conv2d(&self.right_above, Some(&self.right_bias), [0, 0])?
+            .squeeze(2)?; // (N,4h,W)
+        let gates = self.right.forward(input, carried)?.add(&from_above)?;
+        let gates = gates.matmul(&self.mirror)?; // (N,4h,W), from the right
         let start = self.start_row(&gates)?;
         let states = scan(&start, &[(&gates, 2)], &[2], |states, gates| {
             let gates = gates[0].add(&states[0].linear(&self.right_side, None)?)?; // (N,4h)
@@ -213,7 +205,7 @@ impl Step for DiagonalStep {
                 states: vec![h, cell],
             })
         })?;
-        let right = mirrored(&states.outputs[0], &mirror)?.mul(started)?; // (N,h,W)
+        let right = states.outputs[0].matmul(&self.mirror)?.mul(started)?; // (N,h,W)
         carried.leave(right.clone());
         carried.leave(started.mul_scalar(0.0)?.add_scalar(1.0)?);
         Ok(vec![left, right])

@@ -75,8 +75,8 @@ pub trait Layer: Sized + Send + Sync + 'static {
     /// (N,2h,H,W) -> (N,2h,H,W)
     fn forward(&self, x: &Value) -> Result<Value>;
 
-    /// Its weights, as drawing takes them.
-    fn step(&self) -> Result<Self::Step>;
+    /// Its weights, as drawing rows of `width` takes them.
+    fn step(&self, width: usize) -> Result<Self::Step>;
 }
 
 /// A layer that is computed pixel by pixel.
@@ -150,7 +150,7 @@ impl<L: Layer> PixelRnn<L> {
         let steps = self
             .layers
             .iter()
-            .map(Layer::step)
+            .map(|layer| layer.step(width))
             .collect::<Result<Vec<_>>>()?;
         let noise = inputs[0];
         let mut states = first.start(noise, width)?;

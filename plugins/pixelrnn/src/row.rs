@@ -58,7 +58,7 @@ impl Layer for RowLayer {
         self.up.forward(&h)?.add(x) // figure 5, right
     }
 
-    fn step(&self) -> Result<RowStep> {
+    fn step(&self, _: usize) -> Result<RowStep> {
         Ok(RowStep {
             input: self.input.row_by_row()?,
             weight: self.weight.unsqueeze(2)?,
