@@ -152,12 +152,13 @@ fn is_image(port: &Port, [c, h, w]: [usize; 3]) -> bool {
 /// Images at a time when many are drawn.
 const BATCH: usize = 64;
 
-/// Draws `count` images with a sampler that `run` computes, a batch at a time.
+/// Draws `count` images with a sampler that `run` computes, a batch at a time. `known` has what is the same for all of them, one row each.
 pub(crate) fn draw(
     ports: &[Port],
     count: usize,
     seed: u64,
     label: Option<i64>,
+    known: &Tensors,
     run: &mut dyn FnMut(&Tensors) -> Result<Tensors>,
 ) -> Result<Array> {
     if count == 0 {
@@ -168,14 +169,29 @@ pub(crate) fn draw(
             "--label: this model draws images of no particular class; leave it out".into(),
         ));
     }
-    let inputs = draw_inputs(ports, count, seed, label).map_err(|e| Error::Usage(e.to_string()))?;
+    let drawn: Vec<Port> = ports
+        .iter()
+        .filter(|port| !known.contains_key(&port.name))
+        .cloned()
+        .collect();
+    let inputs =
+        draw_inputs(&drawn, count, seed, label).map_err(|e| Error::Usage(e.to_string()))?;
     let (mut values, mut shape) = (Vec::new(), Vec::new());
     for start in (0..count).step_by(BATCH) {
         let end = count.min(start + BATCH);
         let part = inputs
             .iter()
             .map(|(name, array)| (name.clone(), array.rows(start, end)));
-        let outputs = run(&part.collect())?;
+        let mut part: Tensors = part.collect();
+        for (name, row) in known {
+            let rows: Option<Array> = row.slice(0, 0).and_then(|row| {
+                let rows = vec![row; end - start];
+                Array::stack(&rows, 0)
+            });
+            let rows = rows.ok_or_else(|| Error::Usage(format!("{name} holds nothing")))?;
+            part.insert(name.clone(), rows);
+        }
+        let outputs = run(&part)?;
         let images = outputs.get("x").map(|x| (x.shape(), x.data()));
         let Some((image_shape @ [n, ..], Data::F32(part))) = images else {
             return Err(Error::Usage(

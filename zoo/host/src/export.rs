@@ -135,9 +135,14 @@ pub fn export(
     let picture = match graph(&graphs, "sample") {
         Some(info) => {
             progress("drawing samples");
-            let images = draw(&info.inputs, 64, trained.seed, None, &mut |x| {
-                session.run("sample", x).map_err(plugin_error())
-            })?;
+            let images = draw(
+                &info.inputs,
+                64,
+                trained.seed,
+                None,
+                &Tensors::new(),
+                &mut |x| session.run("sample", x).map_err(plugin_error()),
+            )?;
             writer.file("samples.png", &grid_png(&images)?.0)?;
             Some("samples.png".to_owned())
         }

@@ -8,6 +8,7 @@ pub mod doctor;
 mod engine;
 mod error;
 pub mod export;
+mod known;
 pub mod onnx_file;
 pub mod picture;
 pub mod plugins;

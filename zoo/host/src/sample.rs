@@ -5,14 +5,17 @@ use std::time::Instant;
 
 use zoo_onnx::Content;
 use zoo_runtimes::{LoadOptions, Search};
-use zoo_sdk::{Array, GraphInfo, Port};
+use zoo_sdk::{Array, Binarization, GraphInfo, Port, Tensors};
 
 use crate::engine::{CANDLE, draw, find, graph, is_bundle, open_bundle};
 use crate::registry::Registry;
 use crate::run::{Which, open};
 use crate::{Error, Result, picture};
 
+pub use crate::known::Known;
+
 const SAMPLE: &str = "sample";
+const COMPLETE: &str = "complete";
 
 /// What to draw, and with what.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct SampleOptions {
     pub seed: u64,
     /// The class to draw, for models that take one; all in turn where left out.
     pub label: Option<i64>,
+    /// A partly given image to complete, for models that can.
+    pub known: Option<Known>,
     /// `candle`, `tract`, `ort` or `candle-onnx`; left out: candle for a run, tract for a bundle.
     pub runtime: Option<String>,
     /// `cpu`, `cuda:0`, ...
@@ -45,6 +50,7 @@ impl SampleOptions {
             count: 64,
             seed: 0,
             label: None,
+            known: None,
             runtime: None,
             device: "cpu".to_owned(),
             weights: Which::Auto,
@@ -81,7 +87,26 @@ impl Samples {
     }
 }
 
-/// Draws images with the graph `sample` of a run or a bundle.
+impl SampleOptions {
+    /// The graph that draws.
+    fn graph(&self) -> &'static str {
+        match self.known {
+            Some(_) => COMPLETE,
+            None => SAMPLE,
+        }
+    }
+
+    /// What all images have in common.
+    fn read_known(&self, image: [usize; 3], binarization: &str) -> Result<Tensors> {
+        let binary = binarization != Binarization::None.name();
+        match &self.known {
+            Some(known) => known.read(image, binary),
+            None => Ok(Tensors::new()),
+        }
+    }
+}
+
+/// Draws images with the graph `sample` of a run or a bundle, or completes one with its graph `complete`.
 ///
 /// The noise follows from the seed and the image's index alone, so that every runtime draws the same pictures. A run on
 /// another runtime than candle is exported in memory first.
@@ -112,19 +137,24 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
         let Sampler {
             model,
             inputs,
+            known,
             file,
         } = sampler(registry, options, runtime)?;
         let mut loaded = zoo_runtimes::load(engine.as_ref(), &file, &load)?;
         let start = Instant::now();
-        let images = draw(&inputs, count, seed, label, &mut |x| Ok(loaded.run(x)?));
+        let images = draw(&inputs, count, seed, label, &known, &mut |x| {
+            Ok(loaded.run(x)?)
+        });
         return drawn(model, images, start);
     }
     let trained = open(registry, &options.path, options.weights)?;
     let session = trained.session(registry, options.threads, &options.device)?;
     let graphs = session.graphs().map_err(Error::plugin(&trained.model))?;
-    let info = sample_graph(&options.path, &trained.model, &graphs)?;
+    let info = sample_graph(options, &trained.model, &graphs)?;
+    let data = &trained.data;
+    let known = options.read_known(data.image, data.binarization.name())?;
     let start = Instant::now();
-    let images = draw(&info.inputs, count, seed, label, &mut |x| {
+    let images = draw(&info.inputs, count, seed, label, &known, &mut |x| {
         session
             .run(&info.name, x)
             .map_err(Error::plugin(&trained.model))
@@ -136,6 +166,7 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
 struct Sampler {
     model: String,
     inputs: Vec<Port>,
+    known: Tensors,
     file: Content,
 }
 
@@ -144,22 +175,25 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Resul
     if is_bundle(&options.path) {
         let bundle = open_bundle(&options.path)?;
         let manifest = bundle.manifest();
-        let Some(graph) = manifest.graphs.get(SAMPLE) else {
+        let name = options.graph();
+        let Some(graph) = manifest.graphs.get(name) else {
             let graphs = manifest.graphs.keys().cloned().collect();
-            return Err(no_sampler(&options.path, &manifest.model, graphs));
+            return Err(no_sampler(options, &manifest.model, graphs));
         };
+        let data = &manifest.data;
         return Ok(Sampler {
             model: manifest.model.clone(),
             inputs: graph.inputs.clone(),
-            file: bundle.content(bundle.variant_for(SAMPLE, runtime)?)?,
+            known: options.read_known(data.image, &data.binarization)?,
+            file: bundle.content(bundle.variant_for(name, runtime)?)?,
         });
     }
     let trained = open(registry, &options.path, options.weights)?;
     let session = trained.session(registry, options.threads, "cpu")?;
     let graphs = session.graphs().map_err(Error::plugin(&trained.model))?;
-    let info = sample_graph(&options.path, &trained.model, &graphs)?;
+    let info = sample_graph(options, &trained.model, &graphs)?;
     let graph = session
-        .export(SAMPLE)
+        .export(options.graph())
         .map_err(Error::plugin(&trained.model))?;
     let exported = zoo_onnx::export(
         &graph,
@@ -171,22 +205,35 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Resul
     let file = exported.into_iter().next().map(|variant| variant.content);
     Ok(Sampler {
         inputs: info.inputs.clone(),
+        known: options.read_known(trained.data.image, trained.data.binarization.name())?,
         file: file.ok_or_else(|| Error::Usage(format!("nothing was exported for {runtime}")))?,
         model: trained.model,
     })
 }
 
-fn sample_graph<'a>(path: &Path, model: &str, graphs: &'a [GraphInfo]) -> Result<&'a GraphInfo> {
-    graph(graphs, SAMPLE)
-        .ok_or_else(|| no_sampler(path, model, graphs.iter().map(|g| g.name.clone()).collect()))
+fn sample_graph<'a>(
+    options: &SampleOptions,
+    model: &str,
+    graphs: &'a [GraphInfo],
+) -> Result<&'a GraphInfo> {
+    graph(graphs, options.graph()).ok_or_else(|| {
+        no_sampler(
+            options,
+            model,
+            graphs.iter().map(|g| g.name.clone()).collect(),
+        )
+    })
 }
 
-fn no_sampler(path: &Path, model: &str, graphs: Vec<String>) -> Error {
+fn no_sampler(options: &SampleOptions, model: &str, graphs: Vec<String>) -> Error {
     Error::NoGraph {
-        path: path.to_owned(),
+        path: options.path.clone(),
         model: model.to_owned(),
-        graph: SAMPLE.to_owned(),
+        graph: options.graph().to_owned(),
         graphs,
-        hint: "it cannot be sampled",
+        hint: match options.known {
+            Some(_) => "it cannot complete images; leave out --given and --mask",
+            None => "it cannot be sampled",
+        },
     }
 }

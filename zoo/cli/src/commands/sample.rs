@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zoo_host::picture;
 use zoo_host::run::Which;
-use zoo_host::sample::{self, SampleOptions};
+use zoo_host::sample::{self, Known, SampleOptions};
 
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
@@ -16,6 +16,7 @@ Examples:
   zoo sample runs/vae --out grid.png
   zoo sample runs/gan -n 16 --seed 7 --out sixteen.png
   zoo sample bundles/gan --runtime ort --out same-picture.png
+  zoo sample runs/pixelcnn --given half.png --mask upper-half-white.png -n 16 --out completed.png
 
 The same seed draws the same picture in every runtime.";
 
@@ -35,6 +36,12 @@ pub struct Sample {
     /// The class to draw, for models that take one [default: all in turn]
     #[arg(long, value_name = "L")]
     label: Option<i64>,
+    /// A picture to complete, of the size that the model draws; for models with a graph complete
+    #[arg(long, value_name = "IMG", requires = "mask")]
+    given: Option<PathBuf>,
+    /// Which part of it is kept: white is kept, black is drawn
+    #[arg(long, value_name = "IMG", requires = "given")]
+    mask: Option<PathBuf>,
     /// What computes: candle, tract, ort or candle-onnx [default: candle for a run, tract for a bundle]
     #[arg(long, value_name = "R")]
     runtime: Option<String>,
@@ -55,6 +62,10 @@ pub fn run(args: Sample, globals: &Globals) -> Result {
         count: args.count,
         seed: args.seed,
         label: args.label,
+        known: args
+            .given
+            .zip(args.mask)
+            .map(|(given, mask)| Known { given, mask }),
         runtime: args.runtime,
         weights: args.weights.unwrap_or_default(),
         threads: args.device.threads(),
