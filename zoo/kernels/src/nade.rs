@@ -136,10 +136,9 @@ pub fn nade_grad(
     ] {
         expect_len(op, what, wanted.as_ref().map_or(len, |g| g.len()), len)?;
     }
-    for wanted in [&mut grads.x, &mut grads.w, &mut grads.c, &mut grads.v] {
-        if let Some(wanted) = wanted {
-            wanted.fill(0.0);
-        }
+    let all = [&mut grads.x, &mut grads.w, &mut grads.c, &mut grads.v];
+    for wanted in all.into_iter().flatten() {
+        wanted.fill(0.0);
     }
     if x.is_empty() || shape.hidden == 0 {
         return Ok(());
