@@ -44,7 +44,7 @@ fn usage() {
         "train vae --data fashion-small --out run --device gpu",
         "train vae --data fashion-small --out run --device cuda:0",
         "train vae --data fashion-small --out run --resume --init-from elsewhere",
-        "describe pixelcnn",
+        "describe pixelcn",
         "sample run -n 0 --out grid.png",
         "sample run --out nowhere/grid.png",
         "inspect nowhere.onnx",
