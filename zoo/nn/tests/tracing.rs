@@ -361,7 +361,7 @@ fn a_raster_scan_is_recorded_as_a_scan_of_scans() {
 fn a_scan_refuses_what_its_body_gets_wrong() {
     let one = |states: Vec<Value>, outputs: Vec<Value>| Ok(ScanStep { states, outputs });
     let other_shape = refusal(|x| {
-        scan(&[x.clone()], &[(x, 1)], &[], |s, _| {
+        scan(std::slice::from_ref(x), &[(x, 1)], &[], |s, _| {
             one(vec![s[0].slice(1, 0, 3)?], vec![])
         })
         .map(|s| s.states[0].clone())
@@ -372,7 +372,7 @@ fn a_scan_refuses_what_its_body_gets_wrong() {
         "{other_shape}"
     );
     let missing = refusal(|x| {
-        scan(&[x.clone()], &[(x, 1)], &[1], |s, _| {
+        scan(std::slice::from_ref(x), &[(x, 1)], &[1], |s, _| {
             one(s.to_vec(), vec![])
         })
         .map(|s| s.states[0].clone())
@@ -383,7 +383,7 @@ fn a_scan_refuses_what_its_body_gets_wrong() {
     );
     let leaked = refusal(|x| {
         let inner = std::cell::RefCell::new(None);
-        let done = scan(&[x.clone()], &[(x, 1)], &[], |s, _| {
+        let done = scan(std::slice::from_ref(x), &[(x, 1)], &[], |s, _| {
             let y = s[0].mul_scalar(2.0)?;
             *inner.borrow_mut() = Some(y.clone());
             one(vec![y], vec![])
@@ -395,7 +395,7 @@ fn a_scan_refuses_what_its_body_gets_wrong() {
         "{leaked}"
     );
     let frozen = refusal(|x| {
-        scan(&[x.clone()], &[(x, 1)], &[], |s, _| {
+        scan(std::slice::from_ref(x), &[(x, 1)], &[], |s, _| {
             let n = s[0].dims()[0] as i64;
             one(vec![s[0].reshape(&[n, 6])?], vec![])
         })

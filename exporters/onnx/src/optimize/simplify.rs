@@ -70,7 +70,10 @@ pub(super) fn identities(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
     changed
 }
 
-/// Reshapes of reshapes and transpositions of transpositions read the value before both.
+/// Operators that keep every value and their order.
+const RESHAPING: [&str; 3] = ["Reshape", "Squeeze", "Unsqueeze"];
+
+/// Reshapes of reshapes and transpositions of transpositions read the value before both, and are nothing where they give it back.
 pub(super) fn chains(graph: &mut Graph) -> bool {
     let mut changed = false;
     for i in 0..graph.nodes.len() {
@@ -84,8 +87,21 @@ pub(super) fn chains(graph: &mut Graph) -> bool {
             continue;
         };
         let source = before.inputs[0].clone();
+        let reshaping = |node: &Node| RESHAPING.contains(&node.op.as_str());
+        let ty = |name: &String| graph.types.get(name);
+        if reshaping(before)
+            && reshaping(node)
+            && ty(&source).is_some_and(|t| Some(t) == ty(&node.outputs[0]))
+        {
+            let node = &mut graph.nodes[i];
+            node.op = "Identity".into();
+            node.inputs = vec![source];
+            node.attributes.clear();
+            changed = true;
+            continue;
+        }
         match (before.op.as_str(), node.op.as_str()) {
-            ("Reshape" | "Squeeze" | "Unsqueeze", "Reshape") => {
+            (first, "Reshape") if RESHAPING.contains(&first) => {
                 let Some(ty) = graph.types.get(&node.outputs[0]) else {
                     continue;
                 };

@@ -203,7 +203,10 @@ fn identities_dead_nodes_and_chains_go() {
     );
     net.node("t2", "Transpose", &["t1"], &[("perm", Ints(vec![2, 0, 1]))]);
     net.node("relu", "Relu", &["t2"], &[]);
-    net.node("y", "Identity", &["relu"], &[]);
+    net.constant("last", Array::i64([1], [3]).unwrap());
+    net.node("wide", "Unsqueeze", &["relu", "last"], &[]);
+    net.node("narrow", "Squeeze", &["wide", "last"], &[]);
+    net.node("y", "Identity", &["narrow"], &[]);
     let mut graph = net.outputs(&["y"]);
     graph.outputs[0].shape = graph.types["y"].shape.clone();
     let simple = optimize(&graph).unwrap();
