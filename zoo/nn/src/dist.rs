@@ -3,6 +3,10 @@
 //! An autoregressive network gives parameters of p(x_i | x_<i) for every colour of every pixel. Noise is uniform, one number for each: the inverse of the
 //! distribution function at it is the pixel, so that the same noise gives the same image wherever it is computed.
 
+mod mixture;
+
+use std::ops::Range;
+
 use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,53 +42,98 @@ pub enum Likelihood {
     Softmax,
 }
 
-/// The distribution of one colour of one pixel.
+/// The distribution of a pixel's colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelDistribution {
-    likelihood: Likelihood,
-    levels: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bernoulli,
+    /// Of so many levels.
+    Softmax(usize),
+    /// Of so many components.
+    Logistics(usize),
 }
 
 impl PixelDistribution {
-    /// `levels`, 2 to 256, are those of [`Likelihood::Softmax`].
+    /// Colours that have parameters of their own. `levels`, 2 to 256, are those of [`Likelihood::Softmax`].
     pub fn new(likelihood: Likelihood, levels: usize) -> Result<Self> {
         if !(2..=256).contains(&levels) {
             return Err(Error::input(format!(
                 "model.levels must be from 2 to 256, not {levels}"
             )));
         }
-        Ok(Self { likelihood, levels })
+        let kind = match likelihood {
+            Likelihood::Bernoulli => Kind::Bernoulli,
+            Likelihood::Softmax => Kind::Softmax(levels),
+        };
+        Ok(Self { kind })
     }
 
-    /// Parameters for one colour of one pixel: feature maps that a network gives for each.
+    /// A mixture of `components` discretised logistics for 8-bit pixels of one colour or three (Salimans et al., 2017): see
+    /// [`loss::logistic_mixture_rows`]. The colours of a pixel share its parameters; each depends on those before.
+    pub fn logistics(components: usize) -> Result<Self> {
+        if components == 0 {
+            return Err(Error::input(
+                "model.components must be at least 1: a mixture needs a component",
+            ));
+        }
+        Ok(Self {
+            kind: Kind::Logistics(components),
+        })
+    }
+
+    /// Parameters for one colour of one pixel: feature maps that a network gives for each. Of logistics, those of a pixel of one colour.
     pub fn parameters(&self) -> usize {
-        match self.likelihood {
-            Likelihood::Bernoulli => 1,
-            Likelihood::Softmax => self.levels,
+        match self.kind {
+            Kind::Bernoulli => 1,
+            Kind::Softmax(levels) => levels,
+            Kind::Logistics(components) => 3 * components,
+        }
+    }
+
+    /// Parameters for one pixel of so many colours.
+    pub fn maps(&self, colours: usize) -> usize {
+        match self.kind {
+            Kind::Logistics(components) if colours == 3 => 10 * components,
+            _ => colours * self.parameters(),
+        }
+    }
+
+    /// Those of a pixel's parameters that say p of one of its colours.
+    pub(crate) fn maps_of(&self, colour: usize, colours: usize) -> Range<usize> {
+        let each = self.parameters();
+        match self.kind {
+            Kind::Logistics(_) => 0..self.maps(colours),
+            _ => colour * each..(colour + 1) * each,
         }
     }
 
     /// Values that a colour can take.
     pub fn levels(&self) -> usize {
-        match self.likelihood {
-            Likelihood::Bernoulli => 2,
-            Likelihood::Softmax => self.levels,
+        match self.kind {
+            Kind::Bernoulli => 2,
+            Kind::Softmax(levels) => levels,
+            Kind::Logistics(_) => mixture::LEVELS,
         }
     }
 
-    /// -log p(x) in nats `[N]`, for `parameters [N,C*K,H,W]`, those of each colour together, and `x [N,C,H,W]` in [0, 1].
+    /// -log p(x) in nats `[N]`, for `parameters [N,P,H,W]`, those of each colour together, and `x [N,C,H,W]` in [0, 1].
     #[track_caller]
     pub fn nll(&self, parameters: &Value, x: &Value) -> Result<Value> {
-        match self.likelihood {
-            Likelihood::Bernoulli => loss::bernoulli_nll(parameters, x),
-            Likelihood::Softmax => {
-                let levels = self.levels as i64;
+        match self.kind {
+            Kind::Bernoulli => loss::bernoulli_nll(parameters, x),
+            Kind::Logistics(components) => loss::logistic_mixture_rows(x, parameters, components),
+            Kind::Softmax(levels) => {
+                let levels = levels as i64;
                 let (colours, height, width) = (x.dim(1)?, x.dim(2)?, x.dim(3)?);
                 let logits = parameters
                     .reshape(&[0, colours as i64, levels, (height * width) as i64])?
                     .permute(&[0, 1, 3, 2])? // [N,C,H*W,K]
                     .reshape(&[-1, levels])?; // [N*C*H*W,K]
-                let nearest = x.mul_scalar((self.levels - 1) as f64)?.add_scalar(0.5)?;
+                let nearest = x.mul_scalar((levels - 1) as f64)?.add_scalar(0.5)?;
                 let level = nearest.floor()?.cast(DType::I64)?.reshape(&[-1])?; // [N*C*H*W]
                 let each = loss::cross_entropy(&logits, &level)?;
                 each.reshape(&[-1, (colours * height * width) as i64])?
@@ -93,26 +142,94 @@ impl PixelDistribution {
         }
     }
 
-    /// The value in [0, 1], `[N]`, of one colour of a pixel with `parameters [N,K]`, for noise U[0, 1) `[N]`.
+    /// The value in [0, 1], `[N]`, of the only colour of a pixel with `parameters [N,K]`, for noise U[0, 1) `[N]`.
     #[track_caller]
     pub fn draw(&self, parameters: &Value, noise: &Value) -> Result<Value> {
-        match self.likelihood {
-            Likelihood::Bernoulli => {
+        match self.kind {
+            Kind::Bernoulli => {
                 let p = parameters.sigmoid()?.squeeze(1)?; // [N]
                 noise.less(&p)?.cast(DType::F32)
             }
-            Likelihood::Softmax => {
-                // The levels whose distribution function is not above the noise come before the drawn one.
-                let below = parameters
-                    .softmax(1)?
-                    .cumsum(1)?
-                    .slice(1, 0, self.levels - 1)?; // [N,K-1]
-                let before = noise.unsqueeze(1)?.less(&below)?.not()?;
-                let level = before.cast(DType::F32)?.sum(&[1], false)?; // [N]
-                level.mul_scalar(1.0 / (self.levels - 1) as f64)
+            Kind::Softmax(levels) => level_at(&parameters.softmax(1)?.cumsum(1)?, levels, noise),
+            Kind::Logistics(components) => {
+                let below = mixture::distribution(parameters, None, [0, 1], components)?;
+                level_at(&below, mixture::LEVELS, noise)
             }
         }
     }
+
+    /// The value in [0, 1], `[N]`, of colour number `colour` of a pixel with `parameters [N,P]`, whose colours `x [N,C]` are known as far as they come
+    /// before, for noise U[0, 1) `[N]`.
+    #[track_caller]
+    pub(crate) fn draw_colour(
+        &self,
+        parameters: &Value,
+        x: &Value,
+        colour: usize,
+        noise: &Value,
+    ) -> Result<Value> {
+        let colours = x.dim(1)?;
+        match self.kind {
+            _ if colours == 1 => self.draw(parameters, noise),
+            Kind::Logistics(components) => {
+                let place = [colour, colours];
+                let below = mixture::distribution(parameters, Some(x), place, components)?;
+                level_at(&below, mixture::LEVELS, noise)
+            }
+            _ => {
+                let own = self.maps_of(colour, colours);
+                self.draw(&parameters.slice(1, own.start, own.end)?, noise)
+            }
+        }
+    }
+}
+
+/// The level in [0, 1] where `below [N,levels or levels - 1]`, a distribution function, passes the noise `[N]`: the levels at which it is not above the
+/// noise come before it.
+#[track_caller]
+fn level_at(below: &Value, levels: usize, noise: &Value) -> Result<Value> {
+    let below = match below.dim(1)? {
+        all if all == levels => below.slice(1, 0, levels - 1)?, // [N,levels-1]
+        _ => below.clone(),
+    };
+    let before = noise.unsqueeze(1)?.less(&below)?.not()?;
+    let level = before.cast(DType::F32)?.sum(&[1], false)?; // [N]
+    level.mul_scalar(1.0 / (levels - 1) as f64)
+}
+
+/// Colour number `colour` of a pixel's `[N,C]`: `[N,1]`.
+#[track_caller]
+fn colour_of(pixel: &Value, colour: usize) -> Result<Value> {
+    match pixel.dim(1)? {
+        1 => Ok(pixel.clone()),
+        _ => pixel.slice(1, colour, colour + 1),
+    }
+}
+
+/// The pixel `x [N,C]` with a colour in its place: the one drawn, `[N]`, unless `inputs` say that it is given.
+#[track_caller]
+fn put(x: &Value, colour: usize, drawn: &Value, inputs: &[Value]) -> Result<Value> {
+    let colours = x.dim(1)?;
+    let mut own = drawn.unsqueeze(1)?; // [N,1]
+    if let [_, given, mask] = inputs {
+        let is_given = colour_of(mask, colour)?.greater_scalar(0.5)?;
+        own = is_given.choose(&colour_of(given, colour)?, &own)?;
+    }
+    match (colour, colours - colour - 1) {
+        (0, 0) => Ok(own),
+        (0, _) => concat(&[&own, &x.slice(1, 1, colours)?], 1),
+        (_, 0) => concat(&[&x.slice(1, 0, colour)?, &own], 1),
+        _ => {
+            let rest = x.slice(1, colour + 1, colours)?;
+            concat(&[&x.slice(1, 0, colour)?, &own, &rest], 1)
+        }
+    }
+}
+
+fn noise_of(inputs: &[Value]) -> Result<&Value> {
+    inputs
+        .first()
+        .ok_or_else(|| Error::input("a pixel is drawn from noise, and there is none"))
 }
 
 impl PixelDistribution {
@@ -126,43 +243,33 @@ impl PixelDistribution {
         inputs: &[Value],
         network: impl Fn(&Value) -> Result<(Value, T)>,
     ) -> Result<(Value, T)> {
-        let Some(noise) = inputs.first() else {
-            return Err(Error::input(
-                "a pixel is drawn from noise, and there is none",
-            ));
-        };
-        let (colours, k) = (noise.dim(1)?, self.parameters());
-        let of = |value: &Value, colour: usize, size: usize| match colours {
-            1 => Ok(value.clone()),
-            _ => value.slice(1, colour * size, (colour + 1) * size),
-        };
+        let noise = noise_of(inputs)?;
+        let colours = noise.dim(1)?;
         let mut x = noise.mul_scalar(0.0)?;
         let mut colour = 0;
         loop {
             let (parameters, beside) = network(&x)?;
-            let drawn = self.draw(
-                &of(&parameters, colour, k)?,
-                &of(noise, colour, 1)?.squeeze(1)?,
-            )?;
-            let mut own = drawn.unsqueeze(1)?; // [N,1]
-            if let [_, given, mask] = inputs {
-                let is_given = of(mask, colour, 1)?.greater_scalar(0.5)?;
-                own = is_given.choose(&of(given, colour, 1)?, &own)?;
-            }
-            x = match (colour, colours - colour - 1) {
-                (0, 0) => own,
-                (0, _) => concat(&[&own, &x.slice(1, 1, colours)?], 1)?,
-                (_, 0) => concat(&[&x.slice(1, 0, colour)?, &own], 1)?,
-                _ => {
-                    let rest = x.slice(1, colour + 1, colours)?;
-                    concat(&[&x.slice(1, 0, colour)?, &own, &rest], 1)?
-                }
-            };
+            let own = colour_of(noise, colour)?.squeeze(1)?; // [N]
+            let drawn = self.draw_colour(&parameters, &x, colour, &own)?;
+            x = put(&x, colour, &drawn, inputs)?;
             colour += 1;
             if colour == colours {
                 return Ok((x, beside));
             }
         }
+    }
+
+    /// The colours `[N,C]` of a pixel whose `parameters [N,P]` depend on none of them; `inputs` as for [`PixelDistribution::draw_pixel`].
+    #[track_caller]
+    pub fn draw_colours(&self, parameters: &Value, inputs: &[Value]) -> Result<Value> {
+        let noise = noise_of(inputs)?;
+        let mut x = noise.mul_scalar(0.0)?;
+        for colour in 0..noise.dim(1)? {
+            let own = colour_of(noise, colour)?.squeeze(1)?; // [N]
+            let drawn = self.draw_colour(parameters, &x, colour, &own)?;
+            x = put(&x, colour, &drawn, inputs)?;
+        }
+        Ok(x)
     }
 }
 
@@ -190,8 +297,10 @@ mod tests {
             .into()
     }
 
-    fn pixels() -> [PixelDistribution; 3] {
+    fn pixels() -> [PixelDistribution; 5] {
         [
+            PixelDistribution::logistics(1).unwrap(),
+            PixelDistribution::logistics(3).unwrap(),
             PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
             PixelDistribution::new(Likelihood::Softmax, 2).unwrap(),
             PixelDistribution::new(Likelihood::Softmax, 5).unwrap(),
@@ -229,6 +338,84 @@ mod tests {
                 assert!((share / n as f64 - p).abs() < 2.0 / n as f64, "{pixel:?}");
             }
         }
+    }
+
+    /// What pixels of three colours are drawn from, `[N,P]`, of widths between a level and the whole range.
+    fn three_colours(components: usize) -> Vec<f32> {
+        let mut parameters = Stream::new(14).normal(10 * components);
+        for colour in 0..3 {
+            let scales = (1 + 3 * colour + 1) * components;
+            for k in 0..components {
+                parameters[scales + k] = -1.0 - 1.5 * (k + colour) as f32;
+            }
+        }
+        parameters
+    }
+
+    #[test]
+    fn a_colour_is_drawn_given_those_before() {
+        let components = 2;
+        let pixel = PixelDistribution::logistics(components).unwrap();
+        let p = pixel.maps(3);
+        let parameters = three_colours(components);
+        let of = |colours: &[[usize; 3]]| -> Vec<f64> {
+            let x = colours.iter().flatten().map(|&l| l as f32 / 255.0);
+            let n = colours.len();
+            let all = value(parameters.repeat(n), &[n, p, 1, 1]);
+            let nll = pixel.nll(&all, &value(x.collect(), &[n, 3, 1, 1])).unwrap();
+            let nll: Vec<f32> = nll.tensor().to_vec1().unwrap();
+            nll.iter().map(|nll| f64::from(-nll).exp()).collect()
+        };
+        let (red, green) = (120, 90);
+        // p(red), by all that may follow, is that of one colour: and so is p(green | red), by all blues.
+        let every = |r: usize, g: usize| -> f64 {
+            let blues: Vec<_> = (0..256).map(|b| [r, g, b]).collect();
+            of(&blues).iter().sum()
+        };
+        let greens: Vec<f64> = (0..256).map(|g| every(red, g)).collect();
+        let p_red: f64 = greens.iter().sum();
+        let grey = probabilities(pixel, &parameters[..3 * components]);
+        assert!((p_red - grey[red]).abs() < 1e-6, "{p_red} {}", grey[red]);
+        let blues: Vec<_> = (0..256).map(|b| [red, green, b]).collect();
+        let blues = of(&blues);
+
+        let n = 20_000;
+        let noise: Vec<f32> = (0..n).map(|i| (i as f32 + 0.5) / n as f32).collect();
+        let noise = value(noise, &[n]);
+        let all = value(parameters.repeat(n), &[n, p]);
+        let known = [red as f32 / 255.0, green as f32 / 255.0, 0.5].repeat(n);
+        let known = value(known, &[n, 3]);
+        for (colour, p) in [(0, &grey), (1, &greens), (2, &blues)] {
+            let total: f64 = p.iter().sum();
+            let drawn = pixel.draw_colour(&all, &known, colour, &noise).unwrap();
+            let drawn: Vec<f32> = drawn.tensor().to_vec1().unwrap();
+            for (level, p) in p.iter().enumerate() {
+                let at = level as f32 / 255.0;
+                let count = drawn.iter().filter(|x| (**x - at).abs() < 1e-6).count();
+                let share = count as f64 / n as f64;
+                assert!(
+                    (share - p / total).abs() < 2.0 / n as f64,
+                    "colour {colour} level {level}: {share} {}",
+                    p / total
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn given_colours_stay_and_the_others_follow_them() {
+        let pixel = PixelDistribution::logistics(2).unwrap();
+        let n = 2;
+        let parameters = value(three_colours(2).repeat(n), &[n, 20]);
+        // The second image is given another red.
+        let noise = value([0.3, 0.6, 0.4].repeat(n), &[n, 3]);
+        let given = value(vec![0.2, 0.0, 1.0, 0.8, 0.0, 1.0], &[n, 3]);
+        let mask = value([1.0, 0.0, 1.0].repeat(n), &[n, 3]);
+        let inputs = [noise, given, mask];
+        let x = pixel.draw_colours(&parameters, &inputs).unwrap();
+        let x: Vec<Vec<f32>> = x.tensor().to_vec2().unwrap();
+        assert_eq!([x[0][0], x[0][2], x[1][0], x[1][2]], [0.2, 1.0, 0.8, 1.0]);
+        assert!((x[0][1] - x[1][1]).abs() > 0.02, "{x:?}");
     }
 
     #[test]
@@ -275,5 +462,6 @@ mod tests {
         }
         assert!(PixelDistribution::new(Likelihood::Softmax, 1).is_err());
         assert!(PixelDistribution::new(Likelihood::Softmax, 257).is_err());
+        assert!(PixelDistribution::logistics(0).is_err());
     }
 }

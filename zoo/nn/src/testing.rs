@@ -38,7 +38,7 @@ pub struct Autoregressive<'a> {
     pub image: [usize; 3],
     /// p(x_i | x_<i).
     pub pixel: PixelDistribution,
-    /// x `[N,C,H,W]` -> the parameters of every p(x_i | x_<i) `[N,C*K,H,W]`.
+    /// x `[N,C,H,W]` -> the parameters of every p(x_i | x_<i) `[N,P,H,W]`.
     pub parameters: &'a dyn Fn(&Value) -> Result<Value>,
     /// x `[N,C,H,W]` -> -log p(x) `[N]`.
     pub nll: &'a dyn Fn(&Value) -> Result<Value>,
@@ -89,11 +89,16 @@ impl Autoregressive<'_> {
 
     /// The parameters of value `i` of the order, `[N,K]`.
     fn parameters_of(&self, all: &Value, i: usize) -> Result<Value> {
-        let ([_, height, width], k) = (self.image, self.pixel.parameters());
-        let (at, colour) = self.place(i);
-        all.reshape(&[0, -1, (height * width) as i64])?
-            .slice(1, colour * k, (colour + 1) * k)?
-            .slice(2, at % (height * width), at % (height * width) + 1)?
+        let own = self.pixel.maps_of(self.place(i).1, self.image[0]);
+        self.of_pixel(all, i)?.slice(1, own.start, own.end)
+    }
+
+    /// What maps `[N,P,H,W]` hold for the pixel of value `i` of the order, `[N,P]`.
+    fn of_pixel(&self, maps: &Value, i: usize) -> Result<Value> {
+        let [colours, height, width] = self.image;
+        let pixel = i / colours;
+        maps.reshape(&[0, -1, (height * width) as i64])?
+            .slice(2, pixel, pixel + 1)?
             .squeeze(2)
     }
 
@@ -230,14 +235,19 @@ impl Autoregressive<'_> {
         let flat = |v: &Value| v.tensor().flatten_all()?.to_vec1::<f32>();
         let mut x = vec![0.0; n * d];
         for i in 0..d {
-            let (at, _) = self.place(i);
-            let parameters = (self.parameters)(&self.images(x.clone())?)?;
-            let own = self.parameters_of(&parameters, i)?; // [N,K]
+            let (at, colour) = self.place(i);
+            let so_far = self.images(x.clone())?;
+            let parameters = (self.parameters)(&so_far)?;
+            let own = self.of_pixel(&parameters, i)?; // [N,P]
+            let pixel = self.of_pixel(&so_far, i)?; // [N,C]
             let column = |v: &Value| -> Result<Vec<f32>> {
                 Ok(flat(v)?.chunks(d).map(|row| row[at]).collect())
             };
             let noise = Tensor::from_vec(column(inputs[0])?, n, &Device::Cpu)?;
-            let mut drawn = flat(&self.pixel.draw(&own, &noise.into())?)?;
+            let drawn = self
+                .pixel
+                .draw_colour(&own, &pixel, colour, &noise.into())?;
+            let mut drawn = flat(&drawn)?;
             if let [_, given, mask] = inputs {
                 for ((drawn, given), mask) in
                     drawn.iter_mut().zip(column(given)?).zip(column(mask)?)

@@ -322,10 +322,25 @@ fn gradients_match_finite_differences() {
         }),
     ];
     // candle's own convolution has a wrong input gradient for images that are not square.
-    let kernels_only: &[(&str, &[usize], Function)] =
-        &[("conv2d rectangular", &[2, 2, 5, 4], |x| {
+    let kernels_only: &[(&str, &[usize], Function)] = &[
+        ("conv2d rectangular", &[2, 2, 5, 4], |x| {
             x.conv2d(&fixed(&[3, 2, 3, 3], x, "w"), None, 2, 1, 1)
-        })];
+        }),
+        ("conv2d, rectangular windows", &[2, 2, 4, 6], |x| {
+            x.conv2d(&fixed(&[3, 2, 2, 3], x, "w"), None, 2, 1, 1)
+        }),
+        ("conv2d, rectangular weight", &[3, 2, 2, 3], |w| {
+            fixed(&[2, 2, 4, 6], w, "x").conv2d(w, None, 2, 1, 1)
+        }),
+        (
+            "conv_transpose2d, rectangular windows",
+            &[2, 2, 3, 2],
+            |x| x.conv_transpose2d(&fixed(&[2, 3, 2, 3], x, "w"), None, 2, 0, 0),
+        ),
+        ("conv_transpose2d, rectangular weight", &[2, 3, 2, 3], |w| {
+            fixed(&[2, 2, 3, 2], w, "x").conv_transpose2d(w, None, 2, 0, 0)
+        }),
+    ];
     for (name, shape, f) in kernels_only {
         check(name, shape, DType::F32, *f);
     }

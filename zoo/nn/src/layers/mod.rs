@@ -6,7 +6,7 @@ pub use masked::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart};
 
 use candle_core::Tensor;
 
-use crate::{Buffer, Error, Init, Mode, Params, Result, Value};
+use crate::{Buffer, Error, Init, Mode, Params, Result, StepCx, Value};
 
 /// `x [N, I] -> x W^T + b [N, O]`, with `weight [O, I]` and `bias [O]`.
 #[derive(Clone, Debug)]
@@ -324,5 +324,58 @@ impl Embedding {
     #[track_caller]
     pub fn forward(&self, index: &Value) -> Result<Value> {
         self.weight.lookup(index)
+    }
+}
+
+/// In training, each element of `x [N, ...]` dropped with probability `rate`, and what stays made larger by 1/(1 - rate) (Srivastava et al., 2014);
+/// elsewhere, and without a step, `x` as it is. `name` is the layer's own: within a step the same name drops the same elements.
+#[track_caller]
+pub fn dropout(x: &Value, rate: f64, name: &str, step: Option<&StepCx>) -> Result<Value> {
+    let step = match step {
+        Some(step) if step.mode == Mode::Train && rate > 0.0 => step,
+        _ => return Ok(x.clone()),
+    };
+    let dims = x.dims().get(1..).unwrap_or_default();
+    let kept = step.uniform(name, dims)?.less_scalar(1.0 - rate)?;
+    let factors = kept.cast(x.dtype())?.mul_scalar(1.0 / (1.0 - rate))?;
+    x.mul(&factors)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::Stream;
+
+    #[test]
+    fn dropout_keeps_the_mean_and_only_acts_in_training() {
+        let x: Value = Tensor::ones((4, 50, 40), candle_core::DType::F32, &Device::Cpu)
+            .unwrap()
+            .into();
+        let step =
+            |mode, at| StepCx::new(mode, at, Stream::new(at), (0..4).collect(), &Device::Cpu);
+        let values = |rate, name, cx: Option<&StepCx>| -> Vec<f32> {
+            let x = dropout(&x, rate, name, cx).unwrap();
+            x.tensor().flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let train = step(Mode::Train, 1);
+        let dropped = values(0.25, "a", Some(&train));
+        assert!(
+            dropped
+                .iter()
+                .all(|&v| v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-6)
+        );
+        let mean = dropped.iter().sum::<f32>() / dropped.len() as f32;
+        assert!((mean - 1.0).abs() < 0.03, "{mean}");
+        // Again the same, and another for each image, layer and step.
+        assert_eq!(dropped, values(0.25, "a", Some(&train)));
+        assert_ne!(dropped[..2000], dropped[2000..4000]);
+        assert_ne!(dropped, values(0.25, "b", Some(&train)));
+        assert_ne!(dropped, values(0.25, "a", Some(&step(Mode::Train, 2))));
+        let ones = vec![1.0; 8000];
+        assert_eq!(ones, values(0.25, "a", Some(&step(Mode::Eval, 1))));
+        assert_eq!(ones, values(0.25, "a", None));
+        assert_eq!(ones, values(0.0, "a", Some(&train)));
     }
 }

@@ -63,19 +63,14 @@ impl Value {
         let [rows, pixels] = [shape.rows(), shape.pixels].map(|n| n as i64);
         let level = x.mul_scalar(255.0)?.add_scalar(0.5)?.floor()?;
         let level = level.clip(0.0, 255.0)?.reshape(&[0, colours, 1, pixels])?; // [N,C,1,HW]
-        let value = level.mul_scalar(2.0 * HALF)?.add_scalar(-1.0)?;
-        let not_lowest = level.clip(0.0, 1.0)?; // 0 or 1
-        let not_highest = level.neg()?.add_scalar(255.0)?.clip(0.0, 1.0)?;
+        let value = middle(&level)?;
 
         let all = self.reshape(&[0, rows, pixels])?; // [N,P,HW]
         let logits = all.slice(1, 0, components)?; // [N,K,HW]
         let rest = all.slice(1, components, shape.rows())?;
         let each = rest.reshape(&[0, colours, (rows - components as i64) / colours, pixels])?; // [N,C,2K or 3K,HW]
         let means = each.slice(2, 0, components)?; // [N,C,K,HW]
-        let [least, most] = MixtureShape::LOG_SCALES.map(f64::from);
-        let log_scales = each
-            .slice(2, components, 2 * components)?
-            .clip(least, most)?;
+        let log_scales = each.slice(2, components, 2 * components)?;
         let means = if colours == 3 {
             let by = each.slice(2, 2 * components, 3 * components)?.tanh()?;
             let part = |of: &Self, colour| of.slice(1, colour, colour + 1); // [N,1,K,HW]
@@ -89,18 +84,39 @@ impl Value {
             means
         };
 
-        let inverse = log_scales.neg()?.exp()?;
-        let centred = value.sub(&means)?;
-        let above = inverse.mul(&centred.add_scalar(HALF)?)?;
-        let below = inverse.mul(&centred.add_scalar(-HALF)?)?;
-        let t = inverse.mul_scalar(HALF)?.tanh()?;
-        let within = t.mul_scalar(2.0)?.div(&t.add_scalar(1.0)?)?.log()?;
-        let edges = not_highest
-            .mul(&above.neg()?.softplus()?)?
-            .add(&not_lowest.mul(&below.softplus()?)?)?;
-        let masses = within.mul(&not_lowest.mul(&not_highest)?)?.sub(&edges)?;
+        let masses = log_masses(&level, &means, &log_scales)?;
         let joint = logits.add(&masses.sum(&[1], false)?)?; // [N,K,HW]
         let nll = logits.logsumexp(1)?.sub(&joint.logsumexp(1)?)?; // [N,HW]
         nll.sum(&[1], false)
     }
+}
+
+/// Levels 0 to 255 as values from -1 to 1.
+#[track_caller]
+pub(crate) fn middle(level: &Value) -> Result<Value> {
+    level.mul_scalar(2.0 * HALF)?.add_scalar(-1.0)
+}
+
+/// 1 / scale of logistics, from the logarithms of scales within the bounds that count.
+#[track_caller]
+pub(crate) fn inverse_scales(log_scales: &Value) -> Result<Value> {
+    let [least, most] = MixtureShape::LOG_SCALES.map(f64::from);
+    log_scales.clip(least, most)?.neg()?.exp()
+}
+
+/// The logarithms of the masses that logistics give to levels from 0 to 255, broadcasting.
+#[track_caller]
+pub(crate) fn log_masses(level: &Value, means: &Value, log_scales: &Value) -> Result<Value> {
+    let not_lowest = level.clip(0.0, 1.0)?; // 0 or 1
+    let not_highest = level.neg()?.add_scalar(255.0)?.clip(0.0, 1.0)?;
+    let inverse = inverse_scales(log_scales)?;
+    let centred = middle(level)?.sub(means)?;
+    let above = inverse.mul(&centred.add_scalar(HALF)?)?;
+    let below = inverse.mul(&centred.add_scalar(-HALF)?)?;
+    let t = inverse.mul_scalar(HALF)?.tanh()?;
+    let within = t.mul_scalar(2.0)?.div(&t.add_scalar(1.0)?)?.log()?;
+    let edges = not_highest
+        .mul(&above.neg()?.softplus()?)?
+        .add(&not_lowest.mul(&below.softplus()?)?)?;
+    within.mul(&not_lowest.mul(&not_highest)?)?.sub(&edges)
 }
