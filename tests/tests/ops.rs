@@ -234,6 +234,23 @@ const TABLE: &[Row] = &[
     Row("scan, its last state", &[&[3, 4]], &[4], |io| {
         recurrence(&io[0])?.1.mul_scalar(2.0)
     }),
+    Row(
+        "scan, reshaping twice in its body",
+        &[&[3, 4]],
+        &[3, 4],
+        |io| {
+            let start = io[0].zeros_like_batch(&[4])?;
+            let scanned = scan(&[start], &[(&io[0], 1)], &[1], |states, slices| {
+                let pairs = slices[0].unsqueeze(1)?.reshape(&[0, 2, 2])?;
+                let h = states[0].add(&pairs.permute(&[0, 2, 1])?.reshape(&[0, 4])?)?;
+                Ok(ScanStep {
+                    states: vec![h.clone()],
+                    outputs: vec![h],
+                })
+            })?;
+            Ok(scanned.outputs[0].clone())
+        },
+    ),
     Row("raster_scan", &[&[2, 3, 4]], &[2, 3, 4], |io| drawn(&io[0])),
     Row("a constant", &[&[2, 2]], &[2, 2], |io| {
         io[0].mul(&Value::constant(Tensor::new(

@@ -49,7 +49,7 @@ struct Cutter<'a> {
     reads: BTreeMap<String, usize>,
     /// What identities carry: the host reads the source.
     aliases: BTreeMap<String, String>,
-    /// Constants that only the files have.
+    /// Constants of bodies, and those that only the files have.
     added: Vec<Initializer>,
     parts: Vec<(String, Graph)>,
 }
@@ -74,6 +74,7 @@ impl Cutter<'_> {
                     .insert(node.outputs[0].clone(), node.inputs[0].clone());
             }
             for body in node.bodies() {
+                self.added.extend(body.initializers.iter().cloned());
                 self.collect(body);
             }
         }
@@ -269,7 +270,7 @@ impl Cutter<'_> {
     }
 
     fn is_constant(&self, name: &str) -> bool {
-        self.top.initializer(name).is_some()
+        self.top.initializer(name).is_some() || self.added.iter().any(|i| i.name == name)
     }
 
     /// Nodes that gather slice `index` of the constant `of` as `to`.
