@@ -123,6 +123,11 @@ fn cases() -> Vec<Case> {
                 "gated-pixelcnn": {"channels": 4, "layers": 1, "first_kernel": 3, "head": 4},
             }),
         ),
+        (
+            zoo_pixelcnnpp::plugins,
+            "zoo_pixelcnnpp_plugin",
+            json!({"channels": 4, "blocks": 1, "resolutions": 1, "components": 2}),
+        ),
         (zoo_fvbn::plugins, "zoo_fvbn_plugin", json!({})),
         (zoo_nade::plugins, "zoo_nade_plugin", json!({"hidden": 20})),
         (
