@@ -78,6 +78,9 @@ pub fn ports(content: &Content) -> Result<(Vec<Port>, Vec<Port>)> {
 ///
 /// Loops become what a runtime has: loops within loops for ort and the web, one flat scan for tract. A graph with loops has one more form, step graphs
 /// that a host drives, for every runtime that a program of ours can drive.
+///
+/// For each runtime the first form that serves it is the one to take. For tract and loops within loops that is the step graphs, which are
+/// faster than its flat scan (`zoo bench-sample`); a program without a host for them can still use that.
 pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
     for runtime in &options.targets {
         Target::of(runtime).ok_or_else(|| Error::Runtime(runtime.clone()))?;
@@ -108,8 +111,11 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
             content,
         });
     }
-    if loops {
-        variants.extend(driven(&simple, options)?);
+    if loops && let Some(steps) = driven(&simple, options)? {
+        let flattened = simple.nodes.iter().any(is_nested);
+        let before = |v: &Variant| !flattened || v.runtimes.iter().any(|r| r != "tract");
+        let at = variants.iter().take_while(|v| before(v)).count();
+        variants.insert(at, steps);
     }
     for variant in &mut variants {
         variant
@@ -120,6 +126,12 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
         true => Err(Error::Model("no runtime to export for was named".into())),
         false => Ok(variants),
     }
+}
+
+/// Whether a node is a loop around loops.
+fn is_nested(node: &Node) -> bool {
+    let has_loops = |body: &Graph| body.nodes.iter().any(|n| n.bodies().next().is_some());
+    node.bodies().any(has_loops)
 }
 
 /// Runtimes in the order in which they are listed.

@@ -130,7 +130,8 @@ impl MaskedConv2d {
             .alive()?
             .slice(2, rows, rows + 1)?
             .slice(3, 0, columns + 1)? // [O,C,1,KW/2+1]
-            .reshape(&[0, -1])?; // [O,C*(KW/2+1)]
+            .permute(&[0, 2, 3, 1])?
+            .reshape(&[0, -1])?; // [O,(KW/2+1)*C]
         Ok(RowByRow {
             rows: self.rows()?,
             weight,
@@ -235,7 +236,10 @@ impl RowPart {
             1 => newest,
             _ => {
                 let seen = concat(&[carried.take()?, &newest], 2)?; // [N,C,R,W]
-                carried.leave(seen.slice(2, 1, rows)?);
+                carried.leave(match rows {
+                    2 => newest,
+                    _ => seen.slice(2, 1, rows)?,
+                });
                 seen
             }
         };
@@ -250,7 +254,7 @@ impl RowPart {
 #[derive(Clone, Debug)]
 pub struct RowByRow {
     rows: Option<RowPart>,
-    /// `[O,C*(KW/2+1)]`
+    /// `[O,(KW/2+1)*C]`
     weight: Value,
     bias: Value,
     inputs: usize,
@@ -270,7 +274,7 @@ impl RowByRow {
     pub fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
         match self.columns {
             0 => Ok(vec![]),
-            columns => Ok(vec![like.zeros_like_batch(&[self.inputs, columns])?]),
+            columns => Ok(vec![like.zeros_like_batch(&[columns * self.inputs])?]),
         }
     }
 
@@ -287,12 +291,12 @@ impl RowByRow {
     /// after it was predicted.
     #[track_caller]
     pub fn correct(&self, pixel: &Value, mut states: Vec<Value>) -> Result<Vec<Value>> {
-        let newest = pixel.unsqueeze(2)?; // [N,C,1]
         match (self.columns, states.first_mut()) {
             (0, _) => {}
-            (1, Some(state)) => *state = newest,
+            (1, Some(state)) => *state = pixel.clone(),
             (columns, Some(state)) => {
-                *state = concat(&[&state.slice(2, 0, columns - 1)?, &newest], 2)?;
+                let older = state.slice(1, 0, (columns - 1) * self.inputs)?;
+                *state = concat(&[&older, pixel], 1)?; // [N,KW/2*C]
             }
             (_, None) => return Err(Error::input("there is no state to correct")),
         }
@@ -310,9 +314,12 @@ impl RowByRow {
         let seen = if self.columns == 0 {
             pixel.clone()
         } else {
-            let seen = concat(&[carried.take()?, &pixel.unsqueeze(2)?], 2)?; // [N,C,KW/2+1]
-            carried.leave(seen.slice(2, 1, self.columns + 1)?);
-            seen.reshape(&[0, -1])?
+            let seen = concat(&[carried.take()?, pixel], 1)?; // [N,(KW/2+1)*C]
+            carried.leave(match self.columns {
+                1 => pixel.clone(),
+                columns => seen.slice(1, self.inputs, (columns + 1) * self.inputs)?,
+            });
+            seen
         };
         let own = seen.linear(&self.weight, Some(&self.bias))?; // [N,O]
         match (&self.rows, context) {

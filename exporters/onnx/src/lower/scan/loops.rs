@@ -7,6 +7,15 @@ use super::{
     Parts, along, error, node,
 };
 
+/// `value` with `axis` in front, so that what a step gathers lies in one piece: single values far apart cost more than all arithmetic of a pixel.
+fn to_front(cx: &mut Cx<'_>, value: &str, axis: usize) -> Result<String, String> {
+    let ty = cx.ty(value).ok_or("the type of an input is not recorded")?;
+    let mut perm: Vec<usize> = (0..ty.shape.len()).filter(|&d| d != axis).collect();
+    perm.insert(0, axis);
+    let perm = attributes([("perm", ints(&perm))]);
+    cx.emit("steps", "Transpose", &[value], perm)
+}
+
 /// A `Loop` that computes what the `Scan` does: a step gathers its slices; outputs, which a Loop stacks in front, are transposed.
 /// `finish` lowers the body.
 pub(in crate::lower) fn to_loop(
@@ -45,20 +54,18 @@ pub(in crate::lower) fn to_loop(
     ));
     let (states, slices) = parts.body.inputs.split_at(parts.states);
     body.inputs.extend_from_slice(states);
-    for ((slice, input), &axis) in slices
-        .iter()
-        .zip(&scan.inputs[parts.states..])
-        .zip(&parts.input_axes)
-    {
-        let name = &slice.name;
-        body.nodes.push(node(
-            name,
-            "Gather",
-            &[input, &step],
-            &[name],
-            along(axis),
-            scan,
-        ));
+    for (k, Port { name, .. }) in slices.iter().enumerate() {
+        let (i, axis) = (parts.states + k, parts.input_axes[k]);
+        let mut source = (scan.inputs[i].clone(), axis);
+        if axis != 0 && cx.constant(i).is_none() {
+            source = (to_front(cx, &source.0, axis)?, 0);
+            // The body's rewrites must know it.
+            let ty = cx.ty(&source.0).cloned();
+            body.types.extend(ty.map(|ty| (source.0.clone(), ty)));
+        }
+        let inputs = [source.0.as_str(), &step];
+        let slice = node(name, "Gather", &inputs, &[name], along(source.1), scan);
+        body.nodes.push(slice);
     }
     body.nodes.extend_from_slice(&parts.body.nodes);
     body.outputs.extend_from_slice(&parts.body.outputs);
