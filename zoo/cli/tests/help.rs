@@ -5,7 +5,7 @@ mod common;
 use common::Place;
 
 /// Every command that has a help page, as the help itself lists them.
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["demo"],
     &["models"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["export"],
     &["verify"],
     &["bench"],
+    &["bench-sample"],
     &["bench-train"],
     &["run"],
     &["inspect"],

@@ -12,6 +12,7 @@ mod known;
 pub mod onnx_file;
 pub mod picture;
 pub mod plugins;
+pub mod pretrained;
 mod registry;
 pub mod run;
 pub mod sample;

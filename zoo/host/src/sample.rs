@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use zoo_onnx::Content;
 use zoo_runtimes::{LoadOptions, Search};
-use zoo_sdk::{Array, Binarization, GraphInfo, Port, Tensors};
+use zoo_sdk::{Array, Binarization, Distribution, GraphInfo, Port, Tensors};
 
 use crate::engine::{CANDLE, draw, find, graph, is_bundle, open_bundle};
 use crate::registry::Registry;
@@ -65,6 +65,10 @@ impl SampleOptions {
 pub struct Samples {
     /// `[N,C,H,W]` in [0, 1].
     pub images: Array,
+    /// Whether they were drawn value after value, from uniform noise for each.
+    pub raster: bool,
+    /// The mask `[1,C,H,W]` of what was given.
+    pub mask: Option<Array>,
     /// The model's name.
     pub model: String,
     /// What computed them.
@@ -74,17 +78,42 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Writes them as a PNG of rows and columns.
+    /// Writes them as a PNG of rows and columns; or, where the name ends in `.gif`, as an animation of how they were drawn.
     ///
     /// # Errors
-    /// For images of other than 1 or 3 channels, and where the file cannot be written.
+    /// For images of other than 1 or 3 channels, for an animation of images that were drawn at once, and where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let columns = (self.images.shape().first().copied().unwrap_or(1) as f64)
             .sqrt()
-            .ceil();
-        let grid = picture::grid(&self.images, columns as usize, None)?;
-        Ok(picture::save_png(&grid, path)?)
+            .ceil() as usize;
+        if !is_gif(path) {
+            let grid = picture::grid(&self.images, columns, None)?;
+            return Ok(picture::save_png(&grid, path)?);
+        }
+        if !self.raster {
+            return Err(Error::Usage(format!(
+                "{}: {} draws its images at once, so there is nothing to animate; name a .png",
+                path.display(),
+                self.model
+            )));
+        }
+        let frames = picture::drawing(&self.images, self.mask.as_ref(), columns)?;
+        Ok(picture::save_gif(&frames, path)?)
     }
+}
+
+fn is_gif(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| e.eq_ignore_ascii_case("gif"))
+}
+
+/// Whether images come from uniform noise for each of their values.
+fn is_raster(inputs: &[Port], image: [usize; 3]) -> bool {
+    let [c, h, w] = image;
+    inputs.iter().any(|port| {
+        port.distribution == Some(Distribution::Uniform)
+            && port.shape_at(1) == Some(vec![1, c, h, w])
+    })
 }
 
 impl SampleOptions {
@@ -120,14 +149,19 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
         None => CANDLE,
     };
     let (count, seed, label) = (options.count, options.seed, options.label);
-    let drawn = |model: String, images: Result<Array>, start: Instant| {
-        Ok(Samples {
-            images: images?,
-            model,
-            runtime: runtime.to_owned(),
-            seconds: start.elapsed().as_secs_f64(),
-        })
-    };
+    let drawn =
+        |model: String, inputs: &[Port], known: &Tensors, images: Result<Array>, start: Instant| {
+            let images = images?;
+            let image = <[usize; 3]>::try_from(images.shape().get(1..).unwrap_or_default());
+            Ok(Samples {
+                raster: image.is_ok_and(|image| is_raster(inputs, image)),
+                mask: known.get("mask").cloned(),
+                images,
+                model,
+                runtime: runtime.to_owned(),
+                seconds: start.elapsed().as_secs_f64(),
+            })
+        };
     if runtime != CANDLE {
         let engine = find(runtime, &options.search)?;
         let load = LoadOptions {
@@ -145,7 +179,7 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
         let images = draw(&inputs, count, seed, label, &known, &mut |x| {
             Ok(loaded.run(x)?)
         });
-        return drawn(model, images, start);
+        return drawn(model, &inputs, &known, images, start);
     }
     let trained = open(registry, &options.path, options.weights)?;
     let session = trained.session(registry, options.threads, &options.device)?;
@@ -159,7 +193,8 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
             .run(&info.name, x)
             .map_err(Error::plugin(&trained.model))
     });
-    drawn(trained.model.clone(), images, start)
+    let model = trained.model.clone();
+    drawn(model, &info.inputs, &known, images, start)
 }
 
 /// An ONNX file that draws.

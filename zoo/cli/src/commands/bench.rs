@@ -22,7 +22,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Bench {
     /// The bundle
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = parse::trained)]
     bundle: PathBuf,
     /// Runtimes that must be there, of candle, tract, ort, candle-onnx [default: every one that is found]
     #[arg(long, value_name = "R,..", value_delimiter = ',')]

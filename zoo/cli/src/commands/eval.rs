@@ -8,6 +8,7 @@ use zoo_host::run::{self, EvaluateOptions, Evaluation, Which};
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
 use crate::output::{number, print, print_json, row, table};
+use crate::parse;
 use crate::progress::Measuring;
 use crate::signals::Signals;
 
@@ -22,8 +23,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Eval {
-    /// A run directory or a bundle
-    #[arg(value_name = "RUN|DIR")]
+    /// A run directory or a bundle; pretrained:NAME for one of those that zoo models lists
+    #[arg(value_name = "RUN|DIR", value_parser = parse::trained)]
     path: PathBuf,
     /// Other images than those of the training [default: the same]
     #[arg(long)]

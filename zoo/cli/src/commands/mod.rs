@@ -10,6 +10,7 @@ use crate::args::Cli;
 use crate::failure::Result;
 
 mod bench;
+mod bench_sample;
 mod bench_train;
 mod completions;
 mod data;
@@ -42,6 +43,7 @@ pub enum Command {
     Export(export::Export),
     Verify(verify::Verify),
     Bench(bench::Bench),
+    BenchSample(bench_sample::BenchSample),
     BenchTrain(bench_train::BenchTrain),
     Run(run::Run),
     Inspect(inspect::Inspect),
@@ -131,6 +133,7 @@ pub fn run(cli: Cli) -> Result {
         Command::Export(args) => export::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
         Command::Bench(args) => bench::run(args, globals),
+        Command::BenchSample(args) => bench_sample::run(args, globals),
         Command::BenchTrain(args) => bench_train::run(args, globals),
         Command::Run(args) => run::run(args, globals),
         Command::Inspect(args) => inspect::run(args),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use zoo_host::pretrained::{Pretrained, pretrained};
 use zoo_sdk::Description;
 
 use super::Globals;
@@ -36,9 +37,15 @@ impl From<&Description> for Model {
             density: d.density.clone(),
             paper: citation(d),
             graphs: d.graphs.keys().cloned().collect(),
-            pretrained: Vec::new(),
+            pretrained: trained(d).map(|bundle| bundle.name).collect(),
         }
     }
+}
+
+/// The trained bundles of a model.
+fn trained(d: &Description) -> impl Iterator<Item = Pretrained> {
+    let all = pretrained().into_iter();
+    all.filter(|bundle| bundle.model == d.name)
 }
 
 /// `Goodfellow et al.`, where there are more than two.
@@ -76,8 +83,21 @@ pub fn run(args: Models, globals: &Globals) -> Result {
             &graphs.join(" "),
         ]));
     }
+    let bundles: Vec<Vec<String>> = registry
+        .descriptions()
+        .flat_map(trained)
+        .map(|bundle| row([&format!("pretrained:{}", bundle.name), &bundle.model]))
+        .collect();
+    let bundles = match bundles.is_empty() {
+        true => String::new(),
+        false => {
+            let head = vec![row(["PRETRAINED", "MODEL"])];
+            let all = [head, bundles].concat();
+            format!("\n{}", table(&all))
+        }
+    };
     print(&format!(
-        "{}\n`zoo describe MODEL` says more: what it is, its settings, its graphs.\n",
+        "{}{bundles}\n`zoo describe MODEL` says more: what it is, its settings, its graphs.\n",
         table(&rows)
     ))?;
     Ok(Outcome::Done)

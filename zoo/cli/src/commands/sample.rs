@@ -10,12 +10,14 @@ use zoo_host::sample::{self, Known, SampleOptions};
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
 use crate::output::print;
+use crate::parse;
 
 const EXAMPLES: &str = "\
 Examples:
   zoo sample runs/vae --out grid.png
   zoo sample runs/gan -n 16 --seed 7 --out sixteen.png
   zoo sample bundles/gan --runtime ort --out same-picture.png
+  zoo sample pretrained:pixelcnn-mnist --out digits.gif
   zoo sample runs/pixelcnn --given half.png --mask upper-half-white.png -n 16 --out completed.png
 
 The same seed draws the same picture in every runtime.";
@@ -24,8 +26,8 @@ The same seed draws the same picture in every runtime.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Sample {
-    /// A run directory or a bundle
-    #[arg(value_name = "RUN|DIR")]
+    /// A run directory or a bundle; pretrained:NAME for one of those that zoo models lists
+    #[arg(value_name = "RUN|DIR", value_parser = parse::trained)]
     path: PathBuf,
     /// How many images
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = super::at_least_one)]
@@ -50,7 +52,7 @@ pub struct Sample {
     weights: Option<Which>,
     #[command(flatten)]
     device: device::OnDevice,
-    /// The picture to write
+    /// The picture to write; a .gif shows images that are drawn pixel by pixel as they are drawn
     #[arg(long, value_name = "GRID.png")]
     out: PathBuf,
 }

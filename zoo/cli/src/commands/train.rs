@@ -60,8 +60,8 @@ pub struct Train {
     /// Go on with the run in RUN; start it where there is none yet
     #[arg(long)]
     resume: bool,
-    /// Start from the weights of another run or bundle
-    #[arg(long, value_name = "RUN")]
+    /// Start from the weights of another run or bundle, pretrained:NAME among them
+    #[arg(long, value_name = "RUN|DIR", value_parser = parse::trained)]
     init_from: Option<PathBuf>,
 }
 

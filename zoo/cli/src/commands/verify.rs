@@ -8,6 +8,7 @@ use zoo_host::verify::{self, Compared, VerifyOptions};
 use super::Globals;
 use crate::failure::{Failure, Outcome, Result};
 use crate::output::{number, print, print_json};
+use crate::parse;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,7 +23,7 @@ Exit code 1 means that something was compared and is out of tolerance (1e-5 + 1e
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
     /// The bundle
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = parse::trained)]
     bundle: PathBuf,
     /// Runtimes that must be there, of tract, ort, candle-onnx [default: every one that is found]
     #[arg(long, value_name = "R,..", value_delimiter = ',')]

@@ -1,5 +1,9 @@
 //! The library call behind `zoo bench`.
 
+mod sampling;
+
+pub use sampling::{Sampling, SamplingOptions, SamplingRow, sampling};
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

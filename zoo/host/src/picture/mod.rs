@@ -10,11 +10,13 @@ use zoo_sdk::Array;
 
 use crate::data;
 
+mod animation;
 mod canvas;
 mod grid;
 mod plot;
 mod thumbnail;
 
+pub use animation::{drawing, save_gif};
 pub use grid::{beside, grid, strip};
 pub use plot::{Scale, Series, plot};
 pub use thumbnail::thumbnail;
@@ -76,19 +78,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Errors
 /// [`Error::Write`].
 pub fn save_png(picture: &DynamicImage, path: &Path) -> Result<()> {
-    check_destination(path)?;
-    let failed = |cause| failed(path, cause);
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture
         .write_to(&mut bytes, ImageFormat::Png)
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| failed(path, e.to_string()))?;
+    write(bytes.get_ref(), path)
+}
+
+fn write(bytes: &[u8], path: &Path) -> Result<()> {
+    check_destination(path)?;
+    let failed = |cause| failed(path, cause);
     let mut file = tempfile::Builder::new()
         .prefix(".picture-")
         .suffix(".tmp")
         .tempfile_in(folder_of(path))
         // Its text would name the temporary file.
         .map_err(|e| failed(e.kind().to_string()))?;
-    std::io::Write::write_all(&mut file, bytes.get_ref()).map_err(|e| failed(e.to_string()))?;
+    std::io::Write::write_all(&mut file, bytes).map_err(|e| failed(e.to_string()))?;
     share(file.as_file()).map_err(|e| failed(e.to_string()))?;
     file.persist(path)
         .map_err(|e| failed(e.error.to_string()))?;

@@ -10,7 +10,7 @@ use zoo_sdk::{Context, EvaluateRequest, Metrics};
 use super::likelihood::on_runtime;
 use super::open::{Which, open};
 use super::train::threads;
-use crate::data::{DataSettings, OwnedDataset, Source};
+use crate::data::{DataSettings, OwnedDataset, Size, Source};
 use crate::engine::CANDLE;
 use crate::registry::Registry;
 use crate::{Error, Result};
@@ -94,7 +94,14 @@ pub fn evaluate(
     let mut settings = match &trained.settings {
         Some(run) => serde_json::from_value::<DataSettings>(run.data.clone())
             .map_err(|e| Error::BadData(e.to_string()))?,
-        None => DataSettings::default(),
+        // A bundle knows no settings, but what came of them: images of this size.
+        None => DataSettings {
+            size: Some(Size {
+                height: trained.data.image[1],
+                width: trained.data.image[2],
+            }),
+            ..DataSettings::default()
+        },
     };
     settings.binarization = trained.data.binarization;
     let source = options
