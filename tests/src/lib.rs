@@ -87,6 +87,11 @@ pub fn registry() -> Registry {
         zoo_vae::plugins(),
         zoo_gan::plugins(),
         zoo_pixelcnn::plugins(),
+        zoo_pixelcnnpp::plugins(),
+        zoo_fvbn::plugins(),
+        zoo_nade::plugins(),
+        zoo_made::plugins(),
+        zoo_pixelrnn::plugins(),
     ];
     Registry::new(crates.into_iter().flatten().collect()).unwrap()
 }
