@@ -200,6 +200,49 @@ fn one_onnx_file() {
 }
 
 #[test]
+fn drawing_is_timed_and_shown() {
+    let place = Place::new();
+    let timed = place.json(&[
+        "bench-sample",
+        "pixelcnn",
+        "--set=model.channels=4",
+        "--set=model.blocks=1",
+        "--pixels=6,8",
+        "--batch=2",
+        "--runtime=candle,tract",
+        "--time=1ms",
+        "--json",
+    ]);
+    let rows = timed["results"].as_array().unwrap();
+    let seen: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {} {}", row["pixels"], row["runtime"], row["form"]))
+        .collect();
+    let forms = [
+        r#""candle" "eager""#,
+        r#""tract" "steps""#,
+        r#""tract" "graph""#,
+    ];
+    let expected = ["6", "8"].map(|pixels| forms.map(|form| format!("{pixels} {form}")));
+    assert_eq!(seen, expected.concat());
+    for row in rows {
+        assert_eq!(row["same_images"], 2, "{row}");
+        assert!(row["cached_ms"].as_f64() > Some(0.0), "{row}");
+        assert!(row["naive_ms"].as_f64() > Some(0.0), "{row}");
+    }
+
+    let bundle = "pretrained:pixelcnn-fashion";
+    place.ok(&["sample", bundle, "-n", "4", "--out", "drawing.gif"]);
+    let gif = fs::read(place.path("drawing.gif")).unwrap();
+    assert!(gif.starts_with(b"GIF89a"));
+    let models = place.json(&["models", "--json"]);
+    let mut models = models.as_array().unwrap().iter();
+    let pixelcnn = models.find(|model| model["name"] == "pixelcnn").unwrap();
+    let bundles = strings(&pixelcnn["pretrained"]);
+    assert_eq!(bundles, ["pixelcnn-fashion", "pixelcnn-mnist"]);
+}
+
+#[test]
 fn lists_for_programs() {
     let place = Place::new();
     let models = place.json(&["models", "--json"]);
