@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin,
-    Params, Phase, Plugin, Port, Result, ScanStep, StepCx, Stream, Tensor, Value,
-    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    Params, Phase, Plugin, Result, ScanStep, StepCx, Stream, Tensor, Value,
+    dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
     loss::bernoulli_nll,
     scan, stack,
 };
@@ -225,14 +225,7 @@ impl Model for Made {
         year: 2015,
         url: "https://arxiv.org/abs/1502.03509",
         version: "1",
-        graphs: &[
-            ("log_prob", "log p(x) in nats, exact"),
-            ("sample", "images from uniform noise"),
-            (
-                "complete",
-                "a partly given image, the rest drawn from uniform noise",
-            ),
-        ],
+        graphs: dist::GRAPHS,
         best_metric: Some(("nll_nats", false)),
         defaults: include_str!("../default.toml"),
     };
@@ -286,18 +279,7 @@ impl Model for Made {
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        let image = || [Port::image("x", self.image)];
-        let draw = |m: &Self, io: &[Value]| Ok(vec![m.draw(&io.iter().collect::<Vec<_>>())?]);
-        vec![
-            GraphFn::new(
-                "log_prob",
-                image(),
-                [Port::batched("log_prob", &[])],
-                |m: &Self, io| Ok(vec![m.nll(&io[0])?.neg()?]),
-            ),
-            GraphFn::new("sample", sample_ports(self.image), image(), draw),
-            GraphFn::new("complete", complete_ports(self.image), image(), draw),
-        ]
+        autoregressive_graphs(self.image, Self::nll, Self::draw)
     }
 }
 

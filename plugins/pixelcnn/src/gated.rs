@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, Params, Phase, Pixel,
     Port, Raster, Result, Row, StepCx, Value,
-    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    dist::{
+        self, Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports,
+    },
     layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart},
     raster_scan,
 };
@@ -298,14 +300,7 @@ impl Model for GatedPixelCnn {
         year: 2016,
         url: "https://arxiv.org/abs/1606.05328",
         version: "1",
-        graphs: &[
-            ("log_prob", "log p(x) in nats, exact"),
-            ("sample", "images from uniform noise"),
-            (
-                "complete",
-                "a partly given image, the rest drawn from uniform noise",
-            ),
-        ],
+        graphs: dist::GRAPHS,
         best_metric: Some(("nll_nats", false)),
         defaults: include_str!("../gated.toml"),
     };

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Pixel, Port, Raster,
-    Result, Row, StepCx, Value,
-    dist::{Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Pixel, Raster, Result,
+    Row, StepCx, Value,
+    dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
     layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow},
     raster_scan,
 };
@@ -219,14 +219,7 @@ impl Model for PixelCnn {
         year: 2016,
         url: "https://arxiv.org/abs/1601.06759",
         version: "1",
-        graphs: &[
-            ("log_prob", "log p(x) in nats, exact"),
-            ("sample", "images from uniform noise"),
-            (
-                "complete",
-                "a partly given image, the rest drawn from uniform noise",
-            ),
-        ],
+        graphs: dist::GRAPHS,
         best_metric: Some(("nll_nats", false)),
         defaults: include_str!("../default.toml"),
     };
@@ -261,17 +254,6 @@ impl Model for PixelCnn {
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        let image = || [Port::image("x", self.image)];
-        let draw = |m: &Self, io: &[Value]| Ok(vec![m.draw(&io.iter().collect::<Vec<_>>())?]);
-        vec![
-            GraphFn::new(
-                "log_prob",
-                image(),
-                [Port::batched("log_prob", &[])],
-                |m: &Self, io| Ok(vec![m.nll(&io[0])?.neg()?]),
-            ),
-            GraphFn::new("sample", sample_ports(self.image), image(), draw),
-            GraphFn::new("complete", complete_ports(self.image), image(), draw),
-        ]
+        autoregressive_graphs(self.image, Self::nll, Self::draw)
     }
 }

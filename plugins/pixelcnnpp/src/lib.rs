@@ -22,8 +22,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Params, Phase,
-    Plugin, Port, Result, StepCx, Value,
-    dist::{self, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports},
+    Plugin, Result, StepCx, Value,
+    dist::{self, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
 };
 
 use network::Network;
@@ -116,14 +116,7 @@ impl Model for PixelCnnPp {
         year: 2017,
         url: "https://arxiv.org/abs/1701.05517",
         version: "1",
-        graphs: &[
-            ("log_prob", "log p(x) in nats, exact"),
-            ("sample", "images from uniform noise"),
-            (
-                "complete",
-                "a partly given image, the rest drawn from uniform noise",
-            ),
-        ],
+        graphs: dist::GRAPHS,
         best_metric: Some(("nll_nats", false)),
         defaults: include_str!("../default.toml"),
     };
@@ -180,18 +173,7 @@ impl Model for PixelCnnPp {
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        let image = || [Port::image("x", self.image)];
-        let draw = |m: &Self, io: &[Value]| Ok(vec![m.draw(&io.iter().collect::<Vec<_>>())?]);
-        vec![
-            GraphFn::new(
-                "log_prob",
-                image(),
-                [Port::batched("log_prob", &[])],
-                |m: &Self, io| Ok(vec![m.nll(&io[0])?.neg()?]),
-            ),
-            GraphFn::new("sample", sample_ports(self.image), image(), draw),
-            GraphFn::new("complete", complete_ports(self.image), image(), draw),
-        ]
+        autoregressive_graphs(self.image, Self::nll, Self::draw)
     }
 }
 

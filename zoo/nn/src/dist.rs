@@ -11,7 +11,7 @@ use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Losses, Metrics, Port, Result, Value, concat, loss};
+use crate::{Error, GraphFn, Losses, Metrics, Port, Result, Value, concat, loss};
 
 /// The loss of a model of exact likelihood: the mean of -log p(x), given as `nll [N]` in nats.
 pub fn nll_loss(nll: &Value) -> Result<Losses> {
@@ -271,6 +271,39 @@ impl PixelDistribution {
         }
         Ok(x)
     }
+}
+
+/// The graphs that [`autoregressive_graphs`] gives, for a model's description.
+pub const GRAPHS: &[(&str, &str)] = &[
+    ("log_prob", "log p(x) in nats, exact"),
+    ("sample", "images from uniform noise"),
+    (
+        "complete",
+        "a partly given image, the rest drawn from uniform noise",
+    ),
+];
+
+/// The graphs `log_prob`, `sample` and `complete` of a model of exact likelihood for images `[C,H,W]`.
+///
+/// `nll` gives -log p(x) `[N]` in nats of images x `[N,C,H,W]`. `draw` gives images from what the ports of [`sample_ports`] or [`complete_ports`] hold.
+pub fn autoregressive_graphs<M: 'static>(
+    image: [usize; 3],
+    nll: fn(&M, &Value) -> Result<Value>,
+    draw: fn(&M, &[&Value]) -> Result<Value>,
+) -> Vec<GraphFn<M>> {
+    let port = || [Port::image("x", image)];
+    let log_prob = move |m: &M, io: &[Value]| Ok(vec![nll(m, &io[0])?.neg()?]);
+    let draw = move |m: &M, io: &[Value]| Ok(vec![draw(m, &io.iter().collect::<Vec<_>>())?]);
+    vec![
+        GraphFn::new(
+            "log_prob",
+            port(),
+            [Port::batched("log_prob", &[])],
+            log_prob,
+        ),
+        GraphFn::new("sample", sample_ports(image), port(), draw),
+        GraphFn::new("complete", complete_ports(image), port(), draw),
+    ]
 }
 
 /// Ports of a graph `sample`: uniform noise for every colour of every pixel.
