@@ -38,13 +38,13 @@ pub fn drawing(images: &Array, known: Option<&Array>, columns: usize) -> Result<
         let drawn = i * pixels / frames.max(1);
         let mut shown = Vec::with_capacity(n * 3 * pixels);
         for image in values.chunks(c * pixels) {
-            for colour in 0..3 {
+            for (colour, blank) in BLANK.into_iter().enumerate() {
                 let plane = (colour % c) * pixels;
                 shown.extend((0..pixels).map(|p| {
                     let given = known.is_some_and(|mask| mask[plane + p] > 0.5);
                     match p < drawn || given {
                         true => image[plane + p],
-                        false => BLANK[colour],
+                        false => blank,
                     }
                 }));
             }
