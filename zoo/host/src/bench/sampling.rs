@@ -255,20 +255,10 @@ impl Case<'_> {
                     let content = self.bundle.content(variant)?;
                     Ok(zoo_runtimes::load(runtime.as_ref(), &content, &load)?)
                 };
-                let forms = |graph: &str| {
-                    self.bundle
-                        .manifest()
-                        .graphs
-                        .get(graph)
-                        .into_iter()
-                        .flat_map(|entry| &entry.variants)
-                        .filter(|variant| variant.runtimes.iter().any(|r| r == name))
-                };
-                let Some(network) = forms("log_prob").next() else {
-                    continue;
-                };
-                let mut network = file(network)?;
-                for variant in forms("sample") {
+                let mut network = file(self.bundle.variant_for("log_prob", name)?)?;
+                let graphs = &self.bundle.manifest().graphs;
+                let forms = graphs.get("sample").into_iter().flat_map(|g| &g.variants);
+                for variant in forms.filter(|v| v.runtimes.iter().any(|r| r == name)) {
                     let form = variant.driver.as_deref().unwrap_or("graph");
                     match file(variant) {
                         Ok(mut sampler) => {
