@@ -87,6 +87,18 @@ pub(crate) fn choose(asked: &[String], search: &Search) -> Result<Chosen> {
     Ok((found, skipped))
 }
 
+/// As [`choose`], where candle may be asked for too: whether it was, or nothing was, and the others.
+pub(crate) fn choose_beside_candle(asked: &[String], search: &Search) -> Result<(bool, Chosen)> {
+    let others: Vec<String> = asked.iter().filter(|r| *r != CANDLE).cloned().collect();
+    let candle = asked.is_empty() || others.len() < asked.len();
+    let only_candle = others.is_empty() && !asked.is_empty();
+    let chosen = match only_candle {
+        true => (Vec::new(), Vec::new()),
+        false => choose(&others, search)?,
+    };
+    Ok((candle, chosen))
+}
+
 /// What keeps a runtime from being used is an error where it was asked for, else a note, once.
 pub(crate) fn leave_out(
     runtime: &str,

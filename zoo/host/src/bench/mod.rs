@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zoo_onnx::Bundle;
 use zoo_runtimes::{Device, LoadOptions, Loaded, Runtime, Search};
 
-use crate::engine::{CANDLE, CandleGraph, choose, graph, leave_out, open_bundle};
+use crate::engine::{CANDLE, CandleGraph, choose_beside_candle, graph, leave_out, open_bundle};
 use crate::registry::Registry;
 use crate::run::{Trained, Which, open};
 use crate::verify::Skipped;
@@ -103,23 +103,15 @@ pub fn bench(
     let asked = !options.runtimes.is_empty();
     let mut engines = Vec::new();
     let mut out = Bench::default();
-    if !asked || options.runtimes.iter().any(|r| r == CANDLE) {
+    let (candle, (runtimes, skipped)) = choose_beside_candle(&options.runtimes, &options.search)?;
+    if candle {
         match candle_source(registry, &bundle, load.device) {
             Ok(source) => engines.push(source),
             Err(error) => leave_out(CANDLE, error, asked, &mut out.skipped)?,
         }
     }
-    let others: Vec<String> = options
-        .runtimes
-        .iter()
-        .filter(|r| *r != CANDLE)
-        .cloned()
-        .collect();
-    if !asked || !others.is_empty() {
-        let (runtimes, skipped) = choose(&others, &options.search)?;
-        out.skipped.extend(skipped);
-        engines.extend(runtimes.into_iter().map(Source::Runtime));
-    }
+    out.skipped.extend(skipped);
+    engines.extend(runtimes.into_iter().map(Source::Runtime));
     let measure = Measure {
         registry,
         options,

@@ -10,7 +10,7 @@ use zoo_onnx::{Bundle, bundle::VariantEntry};
 use zoo_runtimes::{LoadOptions, Loaded, Search, example_inputs};
 use zoo_sdk::{Array, Data, Distribution, StopReason, Tensors};
 
-use crate::engine::{CANDLE, CandleGraph, choose, graph, leave_out};
+use crate::engine::{CANDLE, CandleGraph, choose_beside_candle, graph, leave_out};
 use crate::export::{ExportOptions, export};
 use crate::onnx_file::{read_npy, write_npy};
 use crate::registry::Registry;
@@ -235,39 +235,29 @@ impl Case<'_> {
             Ok(true)
         };
         let asked = !options.runtimes.is_empty();
-        let wants_candle = !asked || options.runtimes.iter().any(|r| r == CANDLE);
+        let (wants_candle, (runtimes, mut missing)) =
+            choose_beside_candle(&options.runtimes, &options.search)?;
         if wants_candle && !both(CANDLE, "eager", (sampler.as_mut(), network.as_mut()))? {
             return Ok(());
         }
-        let others: Vec<String> = options
-            .runtimes
-            .iter()
-            .filter(|r| *r != CANDLE)
-            .cloned()
-            .collect();
-        let mut missing = Vec::new();
-        if !asked || !others.is_empty() {
-            let (runtimes, skipped) = choose(&others, &options.search)?;
-            missing.extend(skipped);
-            for runtime in runtimes {
-                let name = runtime.name();
-                let file = |variant: &VariantEntry| -> Result<Box<dyn Loaded>> {
-                    let content = self.bundle.content(variant)?;
-                    Ok(zoo_runtimes::load(runtime.as_ref(), &content, &load)?)
-                };
-                let mut network = file(self.bundle.variant_for("log_prob", name)?)?;
-                let graphs = &self.bundle.manifest().graphs;
-                let forms = graphs.get("sample").into_iter().flat_map(|g| &g.variants);
-                for variant in forms.filter(|v| v.runtimes.iter().any(|r| r == name)) {
-                    let form = variant.driver.as_deref().unwrap_or("graph");
-                    match file(variant) {
-                        Ok(mut sampler) => {
-                            if !both(name, form, (sampler.as_mut(), network.as_mut()))? {
-                                return Ok(());
-                            }
+        for runtime in runtimes {
+            let name = runtime.name();
+            let file = |variant: &VariantEntry| -> Result<Box<dyn Loaded>> {
+                let content = self.bundle.content(variant)?;
+                Ok(zoo_runtimes::load(runtime.as_ref(), &content, &load)?)
+            };
+            let mut network = file(self.bundle.variant_for("log_prob", name)?)?;
+            let graphs = &self.bundle.manifest().graphs;
+            let forms = graphs.get("sample").into_iter().flat_map(|g| &g.variants);
+            for variant in forms.filter(|v| v.runtimes.iter().any(|r| r == name)) {
+                let form = variant.driver.as_deref().unwrap_or("graph");
+                match file(variant) {
+                    Ok(mut sampler) => {
+                        if !both(name, form, (sampler.as_mut(), network.as_mut()))? {
+                            return Ok(());
                         }
-                        Err(error) => leave_out(name, error, asked, &mut missing)?,
                     }
+                    Err(error) => leave_out(name, error, asked, &mut missing)?,
                 }
             }
         }
