@@ -14,6 +14,9 @@ pub enum Optimizer {
     Adam,
     /// Loshchilov & Hutter, 2019.
     AdamW,
+    /// Adam in the eigenbasis of each weight matrix's gradients (Vyas et al., 2024, arXiv 2409.11321): fewer steps to the same loss, each a little dearer. The paper's
+    /// `beta1` and `beta2` are 0.95. Sides over 512 keep their own basis; vectors are updated by AdamW.
+    Soap,
 }
 
 /// How to train: the table `train` of a run's settings.
@@ -30,7 +33,7 @@ pub struct TrainConfig {
     /// Images a step.
     #[schemars(range(min = 1))]
     pub batch: usize,
-    /// Adam or AdamW.
+    /// Adam, AdamW or SOAP.
     pub optimizer: Optimizer,
     /// Step size.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
@@ -44,7 +47,7 @@ pub struct TrainConfig {
     /// Added to the root of the second moment.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub epsilon: f64,
-    /// L2 penalty (adam) or decay (adamw) of the weights.
+    /// L2 penalty (adam) or decay (adamw, soap) of the weights.
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
     /// Steps in which the learning rate rises from 0.
@@ -157,11 +160,11 @@ impl TrainConfig {
 
     pub(crate) fn adam(&self) -> AdamConfig {
         AdamConfig {
+            optimizer: self.optimizer,
             beta1: self.beta1,
             beta2: self.beta2,
             epsilon: self.epsilon,
             weight_decay: self.weight_decay,
-            decoupled: self.optimizer == Optimizer::AdamW,
         }
     }
 }
