@@ -56,6 +56,42 @@ pub(super) fn pads(graph: &mut Graph) -> bool {
     changed
 }
 
+/// What alone is added to a Gemm without C becomes its C.
+pub(super) fn addends(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
+    let mut changed = false;
+    let read = uses(graph);
+    for i in 0..graph.nodes.len() {
+        let sum = &graph.nodes[i];
+        if sum.op != "Add" {
+            continue;
+        }
+        let scope = Scope::new(graph, outer);
+        let found = [(0, 1), (1, 0)].into_iter().find_map(|(product, addend)| {
+            let (product, addend) = (&sum.inputs[product], &sum.inputs[addend]);
+            let gemm = &graph.nodes[producer(graph, product)?];
+            let nothing = |c: &String| {
+                let constant = scope.constant(c);
+                c.is_empty() || constant.is_some_and(|c| c.to_f64().iter().all(|&v| v == 0.0))
+            };
+            let same = scope.ty(addend).is_some() && scope.ty(addend) == scope.ty(&sum.outputs[0]);
+            let alone = read.get(product) == Some(&1) && !is_output(graph, product);
+            let free = gemm.op == "Gemm" && gemm.inputs.get(2).is_none_or(nothing);
+            (same && alone && free).then(|| (gemm.clone(), addend.clone()))
+        });
+        let Some((mut gemm, addend)) = found else {
+            continue;
+        };
+        gemm.inputs.truncate(2);
+        gemm.inputs.push(addend);
+        gemm.attributes.remove("beta");
+        gemm.outputs = sum.outputs.clone();
+        // In the place of the sum, where both operands are known; the product without it is dead.
+        graph.nodes[i] = gemm;
+        changed = true;
+    }
+    changed
+}
+
 /// BatchNormalization after a convolution or Gemm becomes part of its weights and bias (Jacob et al., 2018, eq. 14):
 /// with `a = scale / sqrt(var + epsilon)`, `w' = a w` and `b' = a (b - mean) + shift`. A Gemm's columns may be reshaped to
 /// channels in between, as at the start of a generator.

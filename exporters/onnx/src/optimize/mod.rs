@@ -12,8 +12,9 @@ use crate::{Result, scope::Scope};
 
 /// Simplifies a graph until nothing changes.
 ///
-/// BatchNormalization is folded into the convolution or Gemm before it, zero pads into the convolution after them; nodes
-/// over constants become constants; identities, dead nodes and unread initializers go; equal small constants are
+/// BatchNormalization is folded into the convolution or Gemm before it, zero pads into the convolution after them, sums into
+/// the Gemm before them; nodes
+/// over constants become constants; slices that cut a value into parts become a Split; identities, dead nodes and unread initializers go; equal small constants are
 /// shared. Weights keep their parameter names, folded ones too. Ports and the values of all outputs stay.
 pub fn optimize(graph: &Graph) -> Result<Graph> {
     graph.validate()?;
@@ -30,10 +31,12 @@ fn optimize_in(graph: &mut Graph, outer: Option<&Scope<'_>>) {
         changed |= simplify::chains(graph);
         changed |= fold::pads(graph);
         changed |= fold::normalizations(graph);
+        changed |= fold::addends(graph, outer);
         changed |= constants::fold(graph, outer);
         bodies(graph, outer);
         changed |= sweep(graph);
-        if !changed {
+        // Only when all constants are folded, slices of constants among them.
+        if !changed && !simplify::cuts(graph, outer) {
             break;
         }
     }

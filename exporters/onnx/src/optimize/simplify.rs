@@ -1,5 +1,7 @@
 //! Nodes that do nothing, and chains of two that one does.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use zoo_graph::{Array, Attribute, Graph, Node};
 
 use super::{fresh, is_output, producer, redirect, set, uses};
@@ -138,4 +140,86 @@ pub(super) fn chains(graph: &mut Graph) -> bool {
         }
     }
     changed
+}
+
+/// Slices that together cut a value into parts, each element into one of them, are one Split.
+pub(super) fn cuts(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
+    let mut readers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        if node.op == "Slice" {
+            readers.entry(node.inputs[0].clone()).or_default().push(i);
+        }
+    }
+    let mut dead = BTreeSet::new();
+    for (value, slices) in readers {
+        let Some((axis, parts)) = parts(graph, outer, &slices) else {
+            continue;
+        };
+        let name = fresh(graph, &format!("{value}/sizes"));
+        let sizes: Vec<i64> = parts.iter().map(|&(size, _)| size).collect();
+        let Ok(sizes) = Array::i64([sizes.len()], sizes) else {
+            continue;
+        };
+        set(graph, &name, sizes);
+        let outputs = |&(_, slice): &(i64, usize)| graph.nodes[slice].outputs[0].clone();
+        let outputs = parts.iter().map(outputs).collect();
+        let (first, others) = (slices[0], &slices[1..]);
+        let node = &mut graph.nodes[first];
+        node.op = "Split".into();
+        node.inputs = vec![value, name];
+        node.outputs = outputs;
+        node.attributes = [("axis".to_string(), Attribute::Int(axis as i64))].into();
+        dead.extend(others.iter().copied());
+    }
+    let mut at = 0..;
+    graph
+        .nodes
+        .retain(|_| !at.next().is_some_and(|i| dead.contains(&i)));
+    !dead.is_empty()
+}
+
+/// The axis along which slices of one value cut it, and each part's size and slice, in order.
+fn parts(
+    graph: &Graph,
+    outer: Option<&Scope<'_>>,
+    slices: &[usize],
+) -> Option<(usize, Vec<(i64, usize)>)> {
+    if slices.len() < 2 {
+        return None;
+    }
+    let scope = Scope::new(graph, outer);
+    let mut along = None;
+    let mut ranges = Vec::new();
+    for &slice in slices {
+        let [range] = shape::ranges(&scope.args(&graph.nodes[slice]))
+            .ok()?
+            .try_into()
+            .ok()?;
+        if range.step != 1 || *along.get_or_insert(range.axis) != range.axis {
+            return None;
+        }
+        ranges.push((range, slice));
+    }
+    let axis = along?;
+    let ty = scope.ty(&graph.nodes[slices[0]].inputs[0])?;
+    let size = ty.shape.get(axis)?.fixed()?;
+    let mut cuts: Vec<(usize, usize, usize)> = ranges
+        .iter()
+        .map(|(range, slice)| {
+            let (start, count) = range.within(size);
+            (start, count, *slice)
+        })
+        .collect();
+    cuts.sort_unstable();
+    let mut end = 0;
+    for &(start, count, _) in &cuts {
+        if start != end || count == 0 {
+            return None;
+        }
+        end += count;
+    }
+    let parts = cuts
+        .into_iter()
+        .map(|(_, count, slice)| (count as i64, slice));
+    (end == size).then(|| (axis, parts.collect()))
 }

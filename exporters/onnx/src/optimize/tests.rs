@@ -48,6 +48,43 @@ fn normalised(
 }
 
 #[test]
+fn what_is_added_to_a_gemm_becomes_its_c() {
+    let sum = |c: &[&str], order: [&str; 2], extra: bool| {
+        let mut net = Net::new("net");
+        net.input(Port::batched("x", &[4]));
+        net.input(Port::batched("r", &[3]));
+        net.constant("w", random(&[3, 4], 1));
+        net.constant("zeros", zoo_graph::Array::f32([3], vec![0.0; 3]).unwrap());
+        net.constant("bias", random(&[3], 2));
+        let inputs = [&["x", "w"], c].concat();
+        let attributes = [("transB", Int(1)), ("beta", Float(2.0))];
+        net.node("fc", "Gemm", &inputs, &attributes);
+        net.node("sum", "Add", &order, &[]);
+        net.node("y", "Relu", &["sum"], &[]);
+        if extra {
+            return net.outputs(&["y", "fc"]);
+        }
+        net.outputs(&["y"])
+    };
+    let orders = [["fc", "r"], ["r", "fc"]];
+    for (c, order) in [(&["zeros"][..], orders[0]), (&[], orders[1])] {
+        let graph = sum(c, order, false);
+        let simple = optimize(&graph).unwrap();
+        assert_eq!(ops(&simple), "Gemm Relu");
+        assert_eq!(simple.nodes[0].inputs, ["x", "w", "r"]);
+        assert_same(&graph, &simple, order[0]);
+    }
+    // A bias has the place already; a value of another shape would be broadcast; a product that is read elsewhere must stay.
+    for graph in [
+        sum(&["bias"], orders[0], false),
+        sum(&[], ["fc", "bias"], false),
+        sum(&[], orders[0], true),
+    ] {
+        assert_eq!(ops(&optimize(&graph).unwrap()), "Gemm Add Relu");
+    }
+}
+
+#[test]
 fn normalization_folds_into_what_stands_before_it() {
     let group = ("group", Int(2));
     let cases = [
@@ -217,6 +254,44 @@ fn identities_dead_nodes_and_chains_go() {
     }
     ");
     assert_same(&graph, &simple, "chains");
+}
+
+/// Slices of x (N,5) along dimension 1.
+fn sliced(ranges: &[(i64, i64)]) -> Graph {
+    let mut net = Net::new("net");
+    net.input(Port::batched("x", &[5]));
+    net.constant("axis", Array::i64([1], [1]).unwrap());
+    let mut names = Vec::new();
+    for (i, &(start, end)) in ranges.iter().enumerate() {
+        let bounds = [format!("start{i}"), format!("end{i}")];
+        net.constant(&bounds[0], Array::i64([1], [start]).unwrap());
+        net.constant(&bounds[1], Array::i64([1], [end]).unwrap());
+        let inputs = ["x", &bounds[0], &bounds[1], "axis"];
+        let part = net.node(&format!("part{i}"), "Slice", &inputs, &[]);
+        names.push(net.node(&format!("y{i}"), "Relu", &[&part], &[]));
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    net.outputs(&names)
+}
+
+#[test]
+fn slices_that_cut_a_value_are_a_split() {
+    let graph = sliced(&[(3, 4), (0, 3), (-1, 99)]);
+    let simple = optimize(&graph).unwrap();
+    assert_eq!(ops(&simple), "Split Relu Relu Relu");
+    assert_eq!(simple.nodes[0].outputs, ["part1", "part0", "part2"]);
+    assert_same(&graph, &simple, "cuts");
+    // One alone, gaps, overlaps, the same part twice.
+    for ranges in [
+        &[(0, 5)][..],
+        &[(0, 2), (3, 5)],
+        &[(0, 3), (2, 5)],
+        &[(0, 2), (0, 2), (2, 5)],
+        &[(0, 2), (2, 4)],
+    ] {
+        let simple = optimize(&sliced(ranges)).unwrap();
+        assert!(!ops(&simple).contains("Split"), "{ranges:?}");
+    }
 }
 
 #[test]

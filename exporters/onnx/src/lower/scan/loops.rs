@@ -1,6 +1,6 @@
 //! Scans as Loops.
 
-use zoo_graph::{Array, Attribute, Graph, Port, ValueType};
+use zoo_graph::{Array, Attribute, Dim, Graph, Port, ValueType};
 
 use super::{
     super::context::{Attributes, Cx, attributes, ints},
@@ -16,7 +16,54 @@ fn to_front(cx: &mut Cx<'_>, value: &str, axis: usize) -> Result<String, String>
     cx.emit("steps", "Transpose", &[value], perm)
 }
 
-/// A `Loop` that computes what the `Scan` does: a step gathers its slices; outputs, which a Loop stacks in front, are transposed.
+/// Ports that one value can carry, side by side along their last dimension: each is a node of its own in every step otherwise. Those that are `alone` are left so.
+fn packs(ports: &[Port], axes: &[usize], alone: &[bool]) -> Vec<Vec<usize>> {
+    let mut packs: Vec<Vec<usize>> = Vec::new();
+    for (k, port) in ports.iter().enumerate() {
+        let fits = |&other: &usize| {
+            let rank = port.shape.len();
+            let fixed = |port: &Port| port.shape.last().is_some_and(|d| d.fixed().is_some());
+            let first = &ports[other];
+            // The first dimension is the batch.
+            rank > 1
+                && rank == first.shape.len()
+                && port.shape[..rank - 1] == first.shape[..rank - 1]
+                && fixed(port)
+                && fixed(first)
+                && port.dtype == first.dtype
+                && axes[k] == axes[other]
+                && !alone[k]
+                && !alone[other]
+        };
+        match packs.iter_mut().find(|pack| fits(&pack[0])) {
+            Some(pack) => pack.push(k),
+            None => packs.push(vec![k]),
+        }
+    }
+    packs
+}
+
+fn last_size(port: &Port) -> usize {
+    port.shape.last().and_then(Dim::fixed).unwrap_or(0)
+}
+
+/// The last dimension of a step's value of `rank`, where the steps lie along `axis`.
+fn packed_axis(rank: usize, axis: usize) -> usize {
+    if axis == rank { rank - 1 } else { rank }
+}
+
+/// States the type of the value that carries a pack; gives its name.
+fn declare(body: &mut Graph, name: &str, ports: &[Port], pack: &[usize]) -> String {
+    let mut ty = ports[pack[0]].value_type();
+    ty.shape.pop();
+    let size: usize = pack.iter().map(|&k| last_size(&ports[k])).sum();
+    ty.shape.push(size.into());
+    body.types.insert(name.into(), ty);
+    name.into()
+}
+
+/// A `Loop` that computes what the `Scan` does: a step gathers its slices, those alike at once; outputs, which a Loop stacks in front, are
+/// packed likewise, then transposed.
 /// `finish` lowers the body.
 pub(in crate::lower) fn to_loop(
     cx: &mut Cx<'_>,
@@ -54,52 +101,140 @@ pub(in crate::lower) fn to_loop(
     ));
     let (states, slices) = parts.body.inputs.split_at(parts.states);
     body.inputs.extend_from_slice(states);
-    for (k, Port { name, .. }) in slices.iter().enumerate() {
-        let (i, axis) = (parts.states + k, parts.input_axes[k]);
-        let mut source = (scan.inputs[i].clone(), axis);
-        if axis != 0 && cx.constant(i).is_none() {
-            source = (to_front(cx, &source.0, axis)?, 0);
-            // The body's rewrites must know it.
-            let ty = cx.ty(&source.0).cloned();
-            body.types.extend(ty.map(|ty| (source.0.clone(), ty)));
+    let constant: Vec<bool> = (0..slices.len())
+        .map(|k| cx.constant(parts.states + k).is_some())
+        .collect();
+    let groups = packs(slices, &parts.input_axes, &constant);
+    for (number, group) in groups.iter().enumerate() {
+        let (first, axis) = (group[0], parts.input_axes[group[0]]);
+        let sources: Vec<&str> = group
+            .iter()
+            .map(|&k| scan.inputs[parts.states + k].as_str())
+            .collect();
+        let rank = slices[first].shape.len();
+        let mut source = match sources[..] {
+            [source] => source.to_string(),
+            _ => cx.emit("slices", "Concat", &sources, along(packed_axis(rank, axis)))?,
+        };
+        let mut axis = axis;
+        if axis != 0 && !constant[first] {
+            (source, axis) = (to_front(cx, &source, axis)?, 0);
         }
-        let inputs = [source.0.as_str(), &step];
-        let slice = node(name, "Gather", &inputs, &[name], along(source.1), scan);
-        body.nodes.push(slice);
+        // The body's rewrites must know it.
+        let ty = cx.ty(&source).cloned();
+        body.types.extend(ty.map(|ty| (source.clone(), ty)));
+        let names: Vec<&str> = group.iter().map(|&k| slices[k].name.as_str()).collect();
+        let slice = match names[..] {
+            [name] => name.to_string(),
+            _ => declare(&mut body, &format!("{stem}/slices.{number}"), slices, group),
+        };
+        let inputs = [source.as_str(), &step];
+        let gather = node(&slice, "Gather", &inputs, &[&slice], along(axis), scan);
+        body.nodes.push(gather);
+        if names.len() > 1 {
+            let split = node(
+                &format!("{slice}/split"),
+                "Split",
+                &[&slice],
+                &names,
+                along(rank - 1),
+                scan,
+            );
+            body.nodes.push(split);
+        }
     }
     body.nodes.extend_from_slice(&parts.body.nodes);
-    body.outputs.extend_from_slice(&parts.body.outputs);
+    let (carried, collected) = parts.body.outputs.split_at(parts.states);
+    body.outputs.extend_from_slice(carried);
+    let groups = packs(collected, &parts.output_axes, &vec![false; collected.len()]);
+    for (number, group) in groups.iter().enumerate() {
+        let names: Vec<&str> = group.iter().map(|&k| collected[k].name.as_str()).collect();
+        if names.len() == 1 {
+            body.outputs.push(collected[group[0]].clone());
+            continue;
+        }
+        let joined = declare(
+            &mut body,
+            &format!("{stem}/outputs.{number}"),
+            collected,
+            group,
+        );
+        let last = along(collected[group[0]].shape.len() - 1);
+        body.nodes
+            .push(node(&joined, "Concat", &names, &[&joined], last, scan));
+        let ty = &body.types[&joined];
+        body.outputs
+            .push(Port::new(&joined, ty.dtype, ty.shape.clone()));
+    }
+    let stacked: Vec<ValueType> = body.outputs[1 + parts.states..]
+        .iter()
+        .map(|port| {
+            let mut shape = port.shape.clone();
+            shape.insert(0, parts.steps.into());
+            ValueType {
+                dtype: port.dtype,
+                shape,
+            }
+        })
+        .collect();
     let body = match finish(body) {
         Ok(body) => body,
         Err(error) => return Ok(Err(error)),
     };
 
-    let mut outputs = scan.outputs.clone();
-    let mut ordered = Vec::new();
-    for (k, &axis) in parts.output_axes.iter().enumerate() {
-        let i = parts.states + k;
-        if axis == 0 {
-            continue;
-        }
-        let ty = cx.result(i)?.clone();
+    let mut outputs = scan.outputs[..parts.states].to_vec();
+    let mut after = Vec::new();
+    for (group, ty) in groups.iter().zip(stacked) {
+        let axis = parts.output_axes[group[0]];
+        let targets: Vec<&str> = group
+            .iter()
+            .map(|&k| scan.outputs[parts.states + k].as_str())
+            .collect();
+        let rank = ty.shape.len() - 1;
         // Dimension 0 goes to `axis`; those before it move up.
-        let mut perm: Vec<usize> = (1..ty.shape.len()).collect();
+        let mut perm: Vec<usize> = (1..=rank).collect();
         perm.insert(axis, 0);
-        let mut shape = ty.shape.clone();
-        let length = shape.remove(axis);
-        shape.insert(0, length);
-        let dtype = ty.dtype;
-        let stacked = cx.define(&format!("stacked.{k}"), ValueType { dtype, shape });
-        let target = std::mem::replace(&mut outputs[i], stacked.clone());
-        let perm = attributes([("perm", ints(&perm))]);
-        ordered.push(node(
-            &target,
-            "Transpose",
-            &[&stacked],
-            &[&target],
-            perm,
-            scan,
-        ));
+        let ordered = ValueType {
+            dtype: ty.dtype,
+            shape: perm.iter().map(|&d| ty.shape[d].clone()).collect(),
+        };
+        // From the last node back: each gives what the one after it reads.
+        let mut given = match targets[..] {
+            [target] => target.to_string(),
+            _ => {
+                let sizes: Vec<i64> = group
+                    .iter()
+                    .map(|&k| last_size(&collected[k]) as i64)
+                    .collect();
+                let sizes = cx.list("sizes", &sizes)?;
+                let joined = cx.define("outputs", ordered);
+                let inputs = [joined.as_str(), &sizes];
+                let axis = along(packed_axis(rank, axis));
+                after.push(node(
+                    &format!("{joined}/split"),
+                    "Split",
+                    &inputs,
+                    &targets,
+                    axis,
+                    scan,
+                ));
+                joined
+            }
+        };
+        if axis != 0 {
+            let stacked = cx.define("stacked", ty);
+            let perm = attributes([("perm", ints(&perm))]);
+            after.push(node(
+                &given,
+                "Transpose",
+                &[&stacked],
+                &[&given],
+                perm,
+                scan,
+            ));
+            given = stacked;
+        }
+        outputs.push(given);
     }
     let mut inputs = vec![trips, String::new()];
     inputs.extend_from_slice(&scan.inputs[..parts.states]);
@@ -107,8 +242,8 @@ pub(in crate::lower) fn to_loop(
     let mut written = node(&scan.name, "Loop", &[], &[], body, scan);
     (written.inputs, written.outputs) = (inputs, outputs);
     cx.copy(written);
-    for transpose in ordered {
-        cx.copy(transpose);
+    for node in after.into_iter().rev() {
+        cx.copy(node);
     }
     Ok(Ok(()))
 }
