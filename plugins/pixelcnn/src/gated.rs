@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, Params, Phase, Pixel,
-    Port, Raster, Result, Row, StepCx, Value,
+    Port, Raster, Result, Row, StepCx, Value, concat,
     dist::{
         self, Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports,
     },
-    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart},
+    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers, RowPart},
     raster_scan,
 };
 
@@ -20,6 +20,7 @@ pub struct Config {
     #[schemars(range(min = 1))]
     pub channels: usize,
     /// Gated layers after the first.
+    #[schemars(range(min = 1))]
     pub layers: usize,
     /// Side of the first layer's windows, odd.
     #[schemars(range(min = 1))]
@@ -167,17 +168,15 @@ impl Layer {
         Ok(Step {
             vertical: rows(&self.vertical)?,
             across: rows(&self.across)?,
-            horizontal: self.horizontal.row_by_row()?,
             residual: self.residual.row_by_row()?,
         })
     }
 }
 
-/// A layer's convolutions for drawing.
+/// A layer's convolutions for drawing, save the horizontal one: those of all layers are drawn together.
 struct Step {
     vertical: RowPart,
     across: RowPart,
-    horizontal: RowByRow,
     residual: RowByRow,
 }
 
@@ -205,6 +204,7 @@ impl GatedPixelCnn {
             .iter()
             .map(Layer::row_by_row)
             .collect::<Result<Vec<_>>>()?;
+        let horizontal = RowByRowLayers::new(self.layers.iter().map(|l| &l.horizontal))?;
         let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
         let noise = inputs[0];
         let mut states = Vec::new();
@@ -225,7 +225,7 @@ impl GatedPixelCnn {
                     Some(above) => above.forward(&last[0], &mut carried)?, // (N,F,W)
                     None => last[0].zeros_like_batch(&[self.channels, width])?,
                 };
-                let mut context = Vec::new();
+                let mut gates = Vec::new();
                 for (i, (layer, step)) in self.layers.iter().zip(&steps).enumerate() {
                     let features = step.vertical.forward(&v, &mut carried)?; // (N,2F,W)
                     let across = step.across.forward(&features, &mut carried)?.unsqueeze(2)?;
@@ -236,9 +236,10 @@ impl GatedPixelCnn {
                         Some(next) => next.squeeze(2)?, // (N,F,W)
                         None => v,
                     };
-                    context.push(across.squeeze(2)?); // (N,2F,W)
-                    pixels.extend(step.horizontal.start_row(&last[0])?);
+                    gates.push(across.squeeze(2)?); // (N,2F,W)
                 }
+                pixels.extend(horizontal.start_row(&last[0])?);
+                let context = vec![concat(&gates.iter().collect::<Vec<_>>(), 1)?]; // (N,L*2F,W)
                 Ok(Row {
                     states: carried.into_next(),
                     context,
@@ -249,16 +250,18 @@ impl GatedPixelCnn {
                 let (x, states) = self.pixel.draw_pixel(inputs, |x| {
                     // None of these convolutions sees rows above: the context is the vertical stack's.
                     let mut carried = Carried::new(states);
-                    let mut pixel = |conv: &RowByRow, x: &Value| {
-                        conv.pixel(x, &mut std::iter::empty(), &mut carried)
+                    let pixel = |conv: &RowByRow, x: &Value, carried: &mut Carried<'_>| {
+                        conv.pixel(x, &mut std::iter::empty(), carried)
                     };
-                    let mut h = pixel(&first, x)?; // (N,F)
-                    for (step, across) in steps.iter().zip(context) {
-                        let gates = pixel(&step.horizontal, &h)?.add(across)?; // (N,2F)
-                        h = pixel(&step.residual, &gates.gated_tanh()?)?.add(&h)?;
+                    let mut h = pixel(&first, x, &mut carried)?; // (N,F)
+                    let mut gates = horizontal.begin(context.first(), &mut carried)?;
+                    for step in &steps {
+                        let gated = gates.next(h.clone())?.gated_tanh()?; // (N,F)
+                        h = pixel(&step.residual, &gated, &mut carried)?.add(&h)?;
                     }
-                    let h = pixel(&head, &h.relu()?)?;
-                    let parameters = pixel(&out, &h.relu()?)?; // (N,C*K)
+                    gates.end(&mut carried)?;
+                    let h = pixel(&head, &h.relu()?, &mut carried)?;
+                    let parameters = pixel(&out, &h.relu()?, &mut carried)?; // (N,C*K)
                     Ok((parameters, carried.into_next()))
                 })?;
                 Ok(Pixel {

@@ -6,7 +6,7 @@ use zoo_nn::{
     Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Pixel, Raster, Result,
     Row, StepCx, Value,
     dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
-    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow},
+    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers},
     raster_scan,
 };
 
@@ -18,6 +18,7 @@ pub struct Config {
     #[schemars(range(min = 2))]
     pub channels: usize,
     /// Residual blocks.
+    #[schemars(range(min = 1))]
     pub blocks: usize,
     /// Side of the first layer's window, odd.
     #[schemars(range(min = 1))]
@@ -52,8 +53,6 @@ impl Default for Config {
 /// The model: x (N,C,H,W) -> parameters of every p(x_i | x_<i) (N,C*K,H,W).
 pub struct PixelCnn {
     image: [usize; 3],
-    /// Feature maps inside a block.
-    narrow: usize,
     pixel: PixelDistribution,
     first: MaskedConv2d,
     blocks: Vec<Block>,
@@ -89,10 +88,9 @@ impl Block {
     }
 }
 
-/// A block's convolutions for drawing.
+/// A block's convolutions for drawing, save the one with a window: those of all blocks are drawn together.
 struct Step {
     reduce: RowByRow,
-    context: RowByRow,
     expand: RowByRow,
 }
 
@@ -100,7 +98,6 @@ impl Block {
     fn row_by_row(&self) -> Result<Step> {
         Ok(Step {
             reduce: self.reduce.row_by_row()?,
-            context: self.context.row_by_row()?,
             expand: self.expand.row_by_row()?,
         })
     }
@@ -138,33 +135,27 @@ impl PixelCnn {
             .map(Block::row_by_row)
             .collect::<Result<Vec<_>>>()?;
         let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
-        // The convolutions with a window: what comes into each is kept for the rows below.
-        let windows: Vec<&RowByRow> = std::iter::once(&first)
-            .chain(blocks.iter().map(|b| &b.context))
-            .collect();
+        let windows = RowByRowLayers::new(self.blocks.iter().map(|b| &b.context))?;
         let noise = inputs[0];
-        let mut states = Vec::new();
-        let mut last = vec![noise.zeros_like_batch(&[colours, width])?];
-        for window in &windows {
-            states.extend(window.start(noise, width)?);
-        }
-        for _ in &blocks {
-            last.push(noise.zeros_like_batch(&[self.narrow, width])?);
-        }
+        let mut states = first.start(noise, width)?;
+        states.extend(windows.start(noise, width)?);
         let raster = Raster {
             inputs,
             states,
-            last,
+            // The image, and what comes into the windows.
+            last: vec![
+                noise.zeros_like_batch(&[colours, width])?,
+                noise.zeros_like_batch(&[windows.inputs(), width])?,
+            ],
         };
         raster_scan(
             raster,
             |states, last| {
                 let mut carried = Carried::new(states);
-                let (mut context, mut pixels) = (Vec::new(), Vec::new());
-                for (window, above) in windows.iter().zip(last) {
-                    context.extend(window.row(above, &mut carried)?); // (N,O,W)
-                    pixels.extend(window.start_row(&last[0])?);
-                }
+                let mut context = first.row(&last[0], &mut carried)?; // (N,2h,W)
+                context.extend(windows.row(&last[1], &mut carried)?); // (N,B*h,W)
+                let mut pixels = first.start_row(&last[0])?;
+                pixels.extend(windows.start_row(&last[0])?);
                 Ok(Row {
                     states: carried.into_next(),
                     context,
@@ -175,26 +166,23 @@ impl PixelCnn {
                 let (x, (states, kept)) = self.pixel.draw_pixel(inputs, |x| {
                     let (mut carried, mut context) = (Carried::new(states), context.iter());
                     let mut h = first.pixel(x, &mut context, &mut carried)?; // (N,2h)
-                    let mut kept = Vec::new();
+                    let mut windows = windows.begin(context.next(), &mut carried)?;
+                    let point = |conv: &RowByRow, x: &Value| {
+                        conv.pixel(x, &mut std::iter::empty(), &mut Carried::new(&[]))
+                    };
                     for block in &blocks {
-                        let inner = block
-                            .reduce
-                            .pixel(&h.relu()?, &mut context, &mut carried)?
-                            .relu()?; // (N,h)
-                        let seen = block.context.pixel(&inner, &mut context, &mut carried)?;
-                        kept.push(inner);
-                        h = block
-                            .expand
-                            .pixel(&seen.relu()?, &mut context, &mut carried)?
-                            .add(&h)?; // (N,2h)
+                        let inner = point(&block.reduce, &h.relu()?)?.relu()?; // (N,h)
+                        let seen = windows.next(inner)?.relu()?; // (N,h)
+                        h = point(&block.expand, &seen)?.add(&h)?; // (N,2h)
                     }
-                    let h = head.pixel(&h.relu()?, &mut context, &mut carried)?;
-                    let parameters = out.pixel(&h.relu()?, &mut context, &mut carried)?; // (N,C*K)
+                    let kept = windows.end(&mut carried)?; // (N,B*h)
+                    let h = point(&head, &h.relu()?)?;
+                    let parameters = point(&out, &h.relu()?)?; // (N,C*K)
                     Ok((parameters, (carried.into_next(), kept)))
                 })?;
                 Ok(Pixel {
                     states: first.correct(&x, states)?,
-                    outputs: std::iter::once(x).chain(kept).collect(),
+                    outputs: vec![x, kept],
                 })
             },
         )
@@ -234,7 +222,6 @@ impl Model for PixelCnn {
         let out = colours * pixel.parameters();
         Ok(Self {
             image: data.image,
-            narrow: config.channels / 2,
             pixel,
             first: conv("first", colours, wide, config.first_kernel, Mask::A)?,
             blocks: (0..config.blocks)

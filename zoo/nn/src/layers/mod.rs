@@ -2,7 +2,9 @@
 
 mod masked;
 
-pub use masked::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowPart};
+pub use masked::{
+    Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers, RowPart,
+};
 
 use candle_core::Tensor;
 

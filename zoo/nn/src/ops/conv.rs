@@ -83,8 +83,14 @@ impl Value {
         self.conv(weight, bias, windows)
     }
 
+    /// Cross-correlation over windows anywhere.
     #[track_caller]
-    fn conv(&self, weight: &Self, bias: Option<&Self>, windows: Windows) -> Result<Self> {
+    pub(crate) fn conv(
+        &self,
+        weight: &Self,
+        bias: Option<&Self>,
+        windows: Windows,
+    ) -> Result<Self> {
         self.image_dims("Conv")?;
         let kernel = kernel_of(weight, "Conv")?;
         let Windows {

@@ -14,6 +14,7 @@ mod reduce;
 mod select;
 mod shape;
 
+pub(crate) use kernels::Windows;
 pub(crate) use mixture::{inverse_scales, log_masses, middle};
 pub use shape::{concat, stack};
 

@@ -1,8 +1,11 @@
 //! Convolutions that see only what comes before, for models that predict pixel after pixel.
 
+mod layers;
+
 use candle_core::{Device, Tensor};
 
-use crate::{Error, Init, Params, Result, Value, concat};
+pub use self::layers::{LayersAtPixel, RowByRowLayers};
+use crate::{Error, Init, Params, Result, Value, concat, ops::Windows};
 
 /// What a masked convolution sees of the image around a pixel, in raster order: rows from above, each from the left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +122,7 @@ impl MaskedConv2d {
             weight: self.alive()?.slice(2, 0, seen)?, // [O,C,R,KW]
             bias: whole.then(|| self.bias.clone()),
             columns,
+            groups: 1,
         }))
     }
 
@@ -132,10 +136,18 @@ impl MaskedConv2d {
             .slice(3, 0, columns + 1)? // [O,C,1,KW/2+1]
             .permute(&[0, 2, 3, 1])?
             .reshape(&[0, -1])?; // [O,(KW/2+1)*C]
+        // The bias is added once for a row where rows are seen: fewer operations for a pixel.
+        let (rows, bias) = match self.rows()? {
+            Some(rows) => {
+                let bias = Some(self.bias.clone());
+                (Some(RowPart { bias, ..rows }), None)
+            }
+            None => (None, Some(self.bias.clone())),
+        };
         Ok(RowByRow {
-            rows: self.rows()?,
+            rows,
             weight,
-            bias: self.bias.clone(),
+            bias,
             inputs: self.weight.dim(1)?,
             columns,
         })
@@ -211,16 +223,17 @@ impl<'a> Carried<'a> {
 /// What a masked convolution gets from whole rows: computed once for a row, from the newest row it sees and older ones that are carried along.
 #[derive(Clone, Debug)]
 pub struct RowPart {
-    /// `[O,C,R,KW]`
+    /// `[O,C/groups,R,KW]`
     weight: Value,
     bias: Option<Value>,
     columns: usize,
+    groups: usize,
 }
 
 impl RowPart {
     /// What is carried before the first row: zeros with the batch of `like`, for rows of `width`.
     pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
-        let (inputs, rows) = (self.weight.dim(1)?, self.weight.dim(2)?);
+        let (inputs, rows) = (self.groups * self.weight.dim(1)?, self.weight.dim(2)?);
         match rows {
             1 => Ok(vec![]),
             _ => Ok(vec![like.zeros_like_batch(&[inputs, rows - 1, width])?]),
@@ -243,8 +256,13 @@ impl RowPart {
                 seen
             }
         };
-        let padding = [0, self.columns];
-        seen.padded_conv2d(&self.weight, self.bias.as_ref(), padding)? // [N,O,1,W]
+        let windows = Windows {
+            stride: [1; 2],
+            padding: [0, self.columns],
+            output_padding: 0,
+            groups: self.groups,
+        };
+        seen.conv(&self.weight, self.bias.as_ref(), windows)? // [N,O,1,W]
             .squeeze(2)
     }
 }
@@ -256,7 +274,8 @@ pub struct RowByRow {
     rows: Option<RowPart>,
     /// `[O,(KW/2+1)*C]`
     weight: Value,
-    bias: Value,
+    /// Where no rows are seen; else it is theirs.
+    bias: Option<Value>,
     inputs: usize,
     columns: usize,
 }
@@ -321,7 +340,7 @@ impl RowByRow {
             });
             seen
         };
-        let own = seen.linear(&self.weight, Some(&self.bias))?; // [N,O]
+        let own = seen.linear(&self.weight, self.bias.as_ref())?; // [N,O]
         match (&self.rows, context) {
             (None, _) => Ok(own),
             (Some(_), context) => match context.next() {

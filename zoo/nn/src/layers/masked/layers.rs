@@ -1,0 +1,280 @@
+//! Masked convolutions of successive layers, drawn together.
+
+use super::{Carried, MaskedConv2d, RowPart};
+use crate::{Error, Result, Value, concat, stack};
+
+/// Masked convolutions of one shape in L successive layers, for drawing images pixel by pixel. What the rows above and the pixels to the left give each layer is known
+/// before the pixel is, so it is computed for all at once; a layer adds its product with the pixel itself. Feature maps of all layers stand side by side, L*C of them.
+#[derive(Clone, Debug)]
+pub struct RowByRowLayers {
+    /// A group for each layer.
+    rows: Option<RowPart>,
+    /// For the pixels to the left, `[L,KW/2*C,O]`.
+    left: Option<Value>,
+    /// For the pixel itself, `[O,C]` of each layer.
+    own: Vec<Value>,
+    /// `[L*O]`, where no rows are seen; else it is theirs.
+    bias: Option<Value>,
+    inputs: usize,
+    columns: usize,
+}
+
+impl RowByRowLayers {
+    /// From the layers' convolutions, the first layer's first.
+    #[track_caller]
+    pub fn new<'a>(convolutions: impl IntoIterator<Item = &'a MaskedConv2d>) -> Result<Self> {
+        let parts = convolutions
+            .into_iter()
+            .map(MaskedConv2d::row_by_row)
+            .collect::<Result<Vec<_>>>()?;
+        let first = parts
+            .first()
+            .ok_or_else(|| Error::input("there is no layer to draw"))?;
+        let same = |values: Vec<Option<&Value>>| -> Result<Option<Value>> {
+            let values: Option<Vec<&Value>> = values.into_iter().collect();
+            values.map(|values| concat(&values, 0)).transpose()
+        };
+        let rows = |part: &RowPart| {
+            let groups = parts.len();
+            let weights = parts.iter().map(|p| p.rows.as_ref().map(|r| &r.weight));
+            let biases = parts.iter().map(|p| p.rows.as_ref()?.bias.as_ref());
+            let weight = same(weights.collect())?;
+            Ok::<_, Error>(RowPart {
+                weight: weight.ok_or_else(|| Error::input("some layers see no rows"))?,
+                bias: same(biases.collect())?,
+                groups,
+                ..part.clone()
+            })
+        };
+        let (inputs, columns) = (first.inputs, first.columns);
+        let seen = columns * inputs;
+        let left = || {
+            let of = |part: &super::RowByRow| part.weight.slice(1, 0, seen)?.permute(&[1, 0]);
+            let left = parts.iter().map(of).collect::<Result<Vec<_>>>()?;
+            stack(&left.iter().collect::<Vec<_>>(), 0)
+        };
+        Ok(Self {
+            rows: first.rows.as_ref().map(rows).transpose()?,
+            left: (columns > 0).then(left).transpose()?,
+            own: parts
+                .iter()
+                .map(|part| part.weight.slice(1, seen, seen + inputs))
+                .collect::<Result<_>>()?,
+            bias: same(parts.iter().map(|p| p.bias.as_ref()).collect())?,
+            inputs,
+            columns,
+        })
+    }
+
+    /// Feature maps that they read, of all layers.
+    pub fn inputs(&self) -> usize {
+        self.own.len() * self.inputs
+    }
+
+    /// What is carried before the first row of `width`: zeros with the batch of `like`.
+    pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
+        match &self.rows {
+            Some(rows) => rows.start(like, width),
+            None => Ok(vec![]),
+        }
+    }
+
+    /// What is carried before the first pixel of a row: zeros with the batch of `like`.
+    pub fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
+        match self.columns {
+            0 => Ok(vec![]),
+            columns => Ok(vec![like.zeros_like_batch(&[columns * self.inputs()])?]),
+        }
+    }
+
+    /// From their inputs in the row above `[N,L*C,W]`, the context of a row's pixels: one value `[N,L*O,W]`, or none where they see no row above.
+    #[track_caller]
+    pub fn row(&self, above: &Value, carried: &mut Carried<'_>) -> Result<Vec<Value>> {
+        match &self.rows {
+            Some(rows) => Ok(vec![rows.forward(above, carried)?]),
+            None => Ok(vec![]),
+        }
+    }
+
+    /// Begins a pixel, with what its row's context gives all layers `[N,L*O]` and what is carried.
+    #[track_caller]
+    pub fn begin<'a>(
+        &'a self,
+        context: Option<&Value>,
+        carried: &mut Carried<'a>,
+    ) -> Result<LayersAtPixel<'a>> {
+        if self.rows.is_some() && context.is_none() {
+            return Err(Error::input("a pixel lacks the context of its row"));
+        }
+        let mut terms = Vec::new();
+        let mut before = None;
+        if let Some(left) = &self.left {
+            let state = carried.take()?; // [N,L*(KW/2)*C]
+            let layers = self.own.len() as i64;
+            let seen = state.reshape(&[0, layers, -1])?.permute(&[1, 0, 2])?; // [L,N,KW/2*C]
+            let sums = seen.matmul(left)?.permute(&[1, 0, 2])?; // [N,L,O]
+            terms.push(sums.reshape(&[0, -1])?);
+            before = Some(state);
+        }
+        terms.extend(context.cloned());
+        terms.extend(self.bias.clone());
+        let known = terms
+            .into_iter()
+            .map(Ok)
+            .reduce(|sum, term| sum?.add(&term?))
+            .ok_or_else(|| Error::input("a convolution has neither rows nor a bias"))??; // [N,L*O]
+        Ok(LayersAtPixel {
+            layers: self,
+            known: known.chunk(self.own.len(), -1)?,
+            before,
+            pixels: Vec::new(),
+        })
+    }
+}
+
+/// The layers at one pixel, from the first to the last.
+#[derive(Debug)]
+pub struct LayersAtPixel<'a> {
+    layers: &'a RowByRowLayers,
+    /// What each layer's output is without the pixel, `[N,O]`.
+    known: Vec<Value>,
+    /// The pixels to the left, `[N,L*(KW/2)*C]`.
+    before: Option<&'a Value>,
+    /// What each layer before was given, `[N,C]`.
+    pixels: Vec<Value>,
+}
+
+impl LayersAtPixel<'_> {
+    /// The next layer's convolution, `[N,C] -> [N,O]`.
+    #[track_caller]
+    pub fn next(&mut self, pixel: Value) -> Result<Value> {
+        let layer = self.pixels.len();
+        let (Some(own), Some(known)) = (self.layers.own.get(layer), self.known.get(layer)) else {
+            return Err(Error::input(format!("there are {layer} layers, no more")));
+        };
+        let out = pixel.linear(own, None)?.add(known)?; // [N,O]
+        self.pixels.push(pixel);
+        Ok(out)
+    }
+
+    /// Leaves what the next pixel is to see; gives what the row below is to see of this one, `[N,L*C]`.
+    #[track_caller]
+    pub fn end(self, carried: &mut Carried<'_>) -> Result<Value> {
+        let all = concat(&self.pixels.iter().collect::<Vec<_>>(), 1)?; // [N,L*C]
+        let (layers, columns) = (self.layers.own.len() as i64, self.layers.columns);
+        if let Some(before) = self.before {
+            carried.leave(if columns == 1 {
+                all.clone()
+            } else {
+                let by_column = |value: &Value, columns: usize| {
+                    value.reshape(&[0, layers, columns as i64, -1]) // [N,L,KW/2,C]
+                };
+                let newer = by_column(before, columns)?.slice(2, 1, columns)?;
+                let seen = concat(&[&newer, &by_column(&all, 1)?], 2)?;
+                seen.reshape(&[0, -1])?
+            });
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::super::{Mask, MaskedConfig};
+    use super::*;
+    use crate::{Params, Stream};
+
+    #[test]
+    fn layers_together_compute_what_each_does() {
+        for (kernel, mask, colours) in [
+            ([3, 3], Mask::B, 1),
+            ([5, 3], Mask::B, 3),
+            ([3, 7], Mask::B, 1),
+            ([1, 5], Mask::A, 3),
+            ([3, 1], Mask::B, 1),
+            ([1, 1], Mask::B, 3),
+        ] {
+            let (n, layers, c, o, h, w) = (2, 3, 2 * colours, 4 * colours, 4, 5);
+            let params = Params::fresh(7, &Device::Cpu);
+            let config = MaskedConfig {
+                kernel,
+                mask,
+                colours,
+                parts: 2,
+            };
+            let convs: Vec<MaskedConv2d> = (0..layers)
+                .map(|l| MaskedConv2d::new(&params.at(&format!("{l}")), c, o, config).unwrap())
+                .collect();
+            let x = Stream::new(3).normal(n * layers * c * h * w);
+            let x = Tensor::from_vec(x, (n, layers * c, h, w), &Device::Cpu).unwrap();
+            let x = Value::from(x);
+            let expected: Vec<Value> = convs
+                .iter()
+                .zip(x.chunk(layers, 1).unwrap())
+                .map(|(conv, x)| conv.forward(&x).unwrap()) // [N,O,H,W]
+                .collect();
+            let expected = concat(&expected.iter().collect::<Vec<_>>(), 1).unwrap();
+
+            let together = RowByRowLayers::new(&convs).unwrap();
+            assert_eq!(together.inputs(), layers * c);
+            let row_of = |r: usize| x.slice(2, r, r + 1).unwrap().squeeze(2).unwrap();
+            let mut rows = together.start(&x, w).unwrap();
+            let mut above = x.zeros_like_batch(&[layers * c, w]).unwrap();
+            let mut drawn = Vec::new();
+            for r in 0..h {
+                let mut carried = Carried::new(&rows);
+                let context = together.row(&above, &mut carried).unwrap();
+                rows = carried.into_next();
+                let mut pixels = together.start_row(&x).unwrap();
+                let (mut outs, mut seen) = (Vec::new(), Vec::new());
+                for column in 0..w {
+                    let here = |v: &Value| {
+                        let v = v.slice(2, column, column + 1).unwrap();
+                        v.squeeze(2).unwrap()
+                    };
+                    let context: Vec<Value> = context.iter().map(here).collect();
+                    let mut carried = Carried::new(&pixels);
+                    let mut at = together.begin(context.first(), &mut carried).unwrap();
+                    let parts = here(&row_of(r)).chunk(layers, 1).unwrap();
+                    let parts: Vec<Value> =
+                        parts.into_iter().map(|x| at.next(x).unwrap()).collect();
+                    assert!(at.next(parts[0].clone()).is_err(), "one layer too many");
+                    seen.push(at.end(&mut carried).unwrap());
+                    pixels = carried.into_next();
+                    outs.push(concat(&parts.iter().collect::<Vec<_>>(), 1).unwrap());
+                }
+                above = stack(&seen.iter().collect::<Vec<_>>(), 2).unwrap();
+                drawn.push(stack(&outs.iter().collect::<Vec<_>>(), 2).unwrap());
+            }
+            let drawn = stack(&drawn.iter().collect::<Vec<_>>(), 2).unwrap();
+            let worst = drawn.sub(&expected).unwrap().abs().unwrap();
+            let worst = worst.flatten(0).unwrap().max(0, false).unwrap();
+            assert!(worst.scalar().unwrap() < 1e-5, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_together_is_refused() {
+        let params = Params::fresh(7, &Device::Cpu);
+        let none: [&MaskedConv2d; 0] = [];
+        assert!(RowByRowLayers::new(none).is_err());
+        let conv = |name: &str, kernel| {
+            let config = MaskedConfig {
+                kernel,
+                mask: Mask::B,
+                colours: 1,
+                parts: 1,
+            };
+            MaskedConv2d::new(&params.at(name), 2, 2, config).unwrap()
+        };
+        let (square, flat) = (conv("square", [3, 3]), conv("flat", [1, 3]));
+        assert!(RowByRowLayers::new([&square, &flat]).is_err());
+        let together = RowByRowLayers::new([&square, &square]).unwrap();
+        let x = Value::from(Tensor::zeros((1, 4), crate::DType::F32, &Device::Cpu).unwrap());
+        let states = together.start_row(&x).unwrap();
+        let error = together.begin(None, &mut Carried::new(&states));
+        assert!(error.unwrap_err().to_string().contains("context"));
+    }
+}
