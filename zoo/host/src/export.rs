@@ -30,6 +30,8 @@ pub struct ExportOptions {
     pub weights: Which,
     /// Stores weights at half precision.
     pub half: bool,
+    /// Images of the test split to measure the metrics on, all where there are fewer.
+    pub test_images: usize,
     /// CPU threads; 0 for all.
     pub threads: usize,
 }
@@ -43,6 +45,7 @@ impl ExportOptions {
             targets: Vec::new(),
             weights: Which::Auto,
             half: false,
+            test_images: 1000,
             threads: 0,
         }
     }
@@ -148,8 +151,13 @@ pub fn export(
         }
         None => None,
     };
-    progress("measuring");
-    let metrics = metrics(&trained, session.as_ref(), &mut warnings)?;
+    let metrics = metrics(
+        &trained,
+        session.as_ref(),
+        options.test_images,
+        progress,
+        &mut warnings,
+    )?;
     let manifest = Manifest {
         model: trained.model.clone(),
         version: trained.version.clone(),
@@ -180,8 +188,6 @@ fn serves(variant: &Variant, runtime: &str) -> bool {
 
 /// Batch sizes of the test vectors.
 const VECTORS: [usize; 2] = [1, 3];
-/// Test images that are measured on the way.
-const MEASURED: usize = 1000;
 
 /// What every file says of itself.
 fn metadata(trained: &Trained) -> Vec<(String, String)> {
@@ -276,6 +282,8 @@ fn prove(
 fn metrics(
     trained: &Trained,
     session: &dyn Session,
+    images: usize,
+    progress: &mut dyn FnMut(&str),
     warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<String, f64>> {
     let Some(settings) = &trained.settings else {
@@ -301,10 +309,11 @@ fn metrics(
             return Ok(metrics);
         }
     };
-    let split = first(data.split("test")?, MEASURED, data.spec.pixels());
+    let split = first(data.split("test")?, images, data.spec.pixels());
     if split.is_empty() {
         return Ok(metrics);
     }
+    progress(&format!("measuring on {} test images", split.len()));
     let request = EvaluateRequest {
         seed: trained.seed,
         batch: 100,

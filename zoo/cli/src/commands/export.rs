@@ -36,6 +36,9 @@ pub struct Export {
     /// Store weights at half precision: half the size, and about three digits
     #[arg(long)]
     half: bool,
+    /// Test images to measure the metrics on, all where there are fewer
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    test_images: usize,
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = super::at_least_one)]
     threads: Option<usize>,
@@ -47,6 +50,7 @@ pub fn run(args: Export, globals: &Globals) -> Result {
         targets: args.target,
         weights: args.weights.unwrap_or_default(),
         half: args.half,
+        test_images: args.test_images,
         threads: args.threads.unwrap_or(0),
         ..ExportOptions::new(args.run, args.out)
     };
