@@ -294,7 +294,8 @@ fn drawn(noise: &Value) -> Result<Value> {
             let state = states[0]
                 .mul_scalar(0.5)?
                 .add(&seen)?
-                .add(&last[1].unsqueeze(2)?)?;
+                .add(&last[1].unsqueeze(2)?)?
+                .clip(-1.0, 3.0)?;
             Ok(PixelRow {
                 context: vec![state.squeeze(2)?],
                 pixels: vec![x.slice(3, 0, 1)?.squeeze(3)?.squeeze(2)?.mul_scalar(0.0)?],
@@ -303,6 +304,8 @@ fn drawn(noise: &Value) -> Result<Value> {
         },
         |states, inputs, context| {
             let h = states[0].matmul(&left)?.add(&context[0])?.tanh()?; // (N,3)
+            // Bounds of their own within the body: names must not clash with those of other rows and pixels.
+            let h = h.clip(-0.5, 2.0)?.clip(-0.25, 1.5)?; // (N,3)
             let mean = h.mean(&[1], true)?.sigmoid()?; // (N,1)
             let x = inputs[0].less(&mean)?.cast(DType::F32)?; // (N,2)
             Ok(Pixel {
