@@ -13,9 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin,
-    Params, Phase, Plugin, Result, ScanStep, StepCx, Tensor, Value, concat,
-    dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
-    scan,
+    Params, Phase, Plugin, Result, StepCx, Tensor, Value, concat,
+    dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
 };
 
 /// Settings of [`Fvbn`].
@@ -55,8 +54,6 @@ impl Fvbn {
 
     /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel adds to the logits of those after it.
     pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        let [c, h, w] = self.image.map(|side| side as i64);
-        let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
         let d = self.size();
         // Row j holds what pixel j adds to pixels j+1, j+2, ...: the transposed weights, each row moved left by its number and one. Read as rows of
         // D + 1 they stand so already, and what moves in from the next row is hidden by the mask.
@@ -65,28 +62,18 @@ impl Fvbn {
         let adds = concat(&[&adds.reshape(&[-1])?, &Value::constant(zeros)], 0)?
             .reshape(&[d as i64, d as i64 + 1])?
             .slice(1, 1, d + 1)?; // (D,D)
-        let flat = inputs
-            .iter()
-            .map(|input| input.flatten(1))
-            .collect::<Result<Vec<_>>>()?; // (N,D)
-        let start = flat[0].mul_scalar(0.0)?.add(&self.bias)?; // logits from the next pixel on (N,D)
-        let mut slices: Vec<(&Value, usize)> = flat.iter().map(|input| (input, 1)).collect();
-        slices.push((&adds, 0));
-        let drawn = scan(&[start], &slices, &[1], |states, slices| {
-            let (adds, inputs) = (&slices[slices.len() - 1], &slices[..slices.len() - 1]);
-            let inputs = inputs
-                .iter()
-                .map(|input| input.unsqueeze(1))
-                .collect::<Result<Vec<_>>>()?; // (N,1)
-            let logit = states[0].slice(1, 0, 1)?; // (N,1)
-            let (x, ()) = pixel.draw_pixel(&inputs, |_| Ok((logit.clone(), ())))?; // (N,1)
-            let rest = concat(&[&states[0].slice(1, 1, d)?, &logit], 1)?; // (N,D)
-            Ok(ScanStep {
-                states: vec![rest.add(&x.mul(&adds.unsqueeze(0)?)?)?],
-                outputs: vec![x.squeeze(1)?],
-            })
-        })?;
-        drawn.outputs[0].reshape(&[-1, c, h, w])
+        let start = inputs[0].zeros_like_batch(&[d])?.add(&self.bias)?; // logits from the next pixel on (N,D)
+        draw_list(
+            inputs,
+            &[start],
+            &[(&adds, 0)],
+            |logits, _| logits[0].slice(1, 0, 1), // (N,1)
+            |logits, adds, x| {
+                // What moves in at the end is never read.
+                let rest = concat(&[&logits[0].slice(1, 1, d)?, x], 1)?; // (N,D)
+                Ok(vec![rest.add(&x.mul(&adds[0].unsqueeze(0)?)?)?])
+            },
+        )
     }
 }
 

@@ -1,6 +1,9 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
-use zoo_nn::testing::{Autoregressive, random};
+use zoo_nn::{
+    dist::{Likelihood, PixelDistribution},
+    testing::{Autoregressive, random},
+};
 
 use super::*;
 

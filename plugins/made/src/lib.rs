@@ -15,10 +15,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin,
-    Params, Phase, Plugin, Result, ScanStep, StepCx, Stream, Tensor, Value,
-    dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
+    Params, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
+    dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
     loss::bernoulli_nll,
-    scan, stack,
+    stack,
 };
 
 /// Settings of [`Made`].
@@ -134,13 +134,7 @@ impl Made {
     /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel is added to the first layer's sums once; the
     /// layers after it are computed anew for each pixel.
     pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        let [colours, height, width] = self.image.map(|side| side as i64);
-        let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
         let noise = inputs[0];
-        let flat = inputs
-            .iter()
-            .map(|input| input.flatten(1))
-            .collect::<Result<Vec<_>>>()?; // (N,D)
         let (Some(first), Some(last)) = (self.layers.first(), self.layers.last()) else {
             return Err(Error::input("the network has no layer"));
         };
@@ -161,35 +155,30 @@ impl Made {
         }
         let bias = last.bias.unsqueeze(1)?; // (D,1)
         let masks = self.masks();
-        let mut slices: Vec<(&Value, usize)> = vec![(&bias, 0)];
-        slices.extend(ins.iter().map(|weight| (weight, 1)));
-        slices.extend(outs.iter().map(|weight| (weight, 0)));
-        slices.extend(flat.iter().map(|input| (input, 1)));
-        let drawn = scan(&states, &slices, &[1], |sums, slices| {
-            let (bias, slices) = (&slices[0], &slices[1..]);
-            let (weights, inputs) = slices.split_at(2 * masks);
-            let (ins, outs) = weights.split_at(masks);
-            let inputs = inputs
-                .iter()
-                .map(|input| input.unsqueeze(1))
-                .collect::<Result<Vec<_>>>()?; // (N,1)
-            let mut logits = Vec::with_capacity(masks);
-            for ((sum, out), between) in sums.iter().zip(outs).zip(&between) {
-                let mut h = sum.relu()?; // (N,H)
-                for (weight, bias) in between {
-                    h = h.linear(weight, Some(bias))?.relu()?;
+        let mut weights: Vec<(&Value, usize)> = vec![(&bias, 0)];
+        weights.extend(ins.iter().map(|weight| (weight, 1)));
+        weights.extend(outs.iter().map(|weight| (weight, 0)));
+        draw_list(
+            inputs,
+            &states,
+            &weights,
+            |sums, weights| {
+                let (bias, outs) = (&weights[0], &weights[1 + masks..]);
+                let mut logits = Vec::with_capacity(masks);
+                for ((sum, out), between) in sums.iter().zip(outs).zip(&between) {
+                    let mut h = sum.relu()?; // (N,H)
+                    for (weight, bias) in between {
+                        h = h.linear(weight, Some(bias))?.relu()?;
+                    }
+                    logits.push(h.linear(&out.unsqueeze(0)?, Some(bias))?); // (N,1)
                 }
-                logits.push(h.linear(&out.unsqueeze(0)?, Some(bias))?); // (N,1)
-            }
-            let logit = logit_of_mean(&logits)?;
-            let (x, ()) = pixel.draw_pixel(&inputs, |_| Ok((logit.clone(), ())))?; // (N,1)
-            let add = |(sum, weight): (&Value, &Value)| sum.add(&x.mul(&weight.unsqueeze(0)?)?);
-            Ok(ScanStep {
-                states: sums.iter().zip(ins).map(add).collect::<Result<_>>()?,
-                outputs: vec![x.squeeze(1)?],
-            })
-        })?;
-        drawn.outputs[0].reshape(&[-1, colours, height, width])
+                logit_of_mean(&logits)
+            },
+            |sums, weights, x| {
+                let add = |(sum, weight): (&Value, &Value)| sum.add(&x.mul(&weight.unsqueeze(0)?)?);
+                sums.iter().zip(&weights[1..]).map(add).collect()
+            },
+        )
     }
 }
 

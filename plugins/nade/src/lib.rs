@@ -14,9 +14,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Params,
-    Phase, Plugin, Result, ScanStep, StepCx, Value,
-    dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
-    scan,
+    Phase, Plugin, Result, StepCx, Value,
+    dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
 };
 
 /// Settings of [`Nade`].
@@ -63,34 +62,25 @@ impl Nade {
 
     /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. Each pixel is added to the hidden sums once.
     pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        let [colours, height, width] = self.image.map(|side| side as i64);
-        let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
-        let flat = inputs
-            .iter()
-            .map(|input| input.flatten(1))
-            .collect::<Result<Vec<_>>>()?; // (N,D)
         let start = inputs[0]
             .zeros_like_batch(&[self.c.dim(0)?])?
             .add(&self.c)?; // (N,H)
         let b = self.b.unsqueeze(1)?; // (D,1)
-        let mut slices = vec![(&self.w, 0), (&self.v, 0), (&b, 0)];
-        slices.extend(flat.iter().map(|input| (input, 1)));
-        let drawn = scan(&[start], &slices, &[1], |states, slices| {
-            let ([w, v, b], inputs) = slices
-                .split_first_chunk()
-                .ok_or_else(|| Error::input("a step has its weights"))?;
-            let inputs = inputs
-                .iter()
-                .map(|input| input.unsqueeze(1))
-                .collect::<Result<Vec<_>>>()?; // (N,1)
-            let logit = states[0].sigmoid()?.linear(&v.unsqueeze(0)?, Some(b))?; // (N,1)
-            let (x, ()) = pixel.draw_pixel(&inputs, |_| Ok((logit.clone(), ())))?; // (N,1)
-            Ok(ScanStep {
-                states: vec![states[0].add(&x.mul(&w.unsqueeze(0)?)?)?], // (N,H)
-                outputs: vec![x.squeeze(1)?],
-            })
-        })?;
-        drawn.outputs[0].reshape(&[-1, colours, height, width])
+        draw_list(
+            inputs,
+            &[start],
+            &[(&self.w, 0), (&self.v, 0), (&b, 0)],
+            |sums, weights| {
+                let [_, v, b] = weights else {
+                    return Err(Error::input("a value has its weights"));
+                };
+                sums[0].sigmoid()?.linear(&v.unsqueeze(0)?, Some(b)) // (N,1)
+            },
+            |sums, weights, x| {
+                let added = x.mul(&weights[0].unsqueeze(0)?)?; // (N,H)
+                Ok(vec![sums[0].add(&added)?])
+            },
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, GraphFn, Losses, Metrics, Port, Result, Value, concat, loss};
+use crate::{Error, GraphFn, Losses, Metrics, Port, Result, ScanStep, Value, concat, loss, scan};
 
 /// The loss of a model of exact likelihood: the mean of -log p(x), given as `nll [N]` in nats.
 pub fn nll_loss(nll: &Value) -> Result<Losses> {
@@ -230,6 +230,46 @@ fn noise_of(inputs: &[Value]) -> Result<&Value> {
     inputs
         .first()
         .ok_or_else(|| Error::input("a pixel is drawn from noise, and there is none"))
+}
+
+/// Draws binary images (N,C,H,W) value after value, for networks that see an image as a list of its D values.
+///
+/// `inputs` are the noise, and where a part of the image is given, the image and its mask. Each of `weights`, `[.., D, ..]`, is cut along the axis beside it: a slice
+/// for each value. `logit(states, slices)` gives that of the next value being 1, `[N,1]`, and `next(states, slices, x)` the states once it is known to be `x [N,1]`.
+#[track_caller]
+pub fn draw_list(
+    inputs: &[&Value],
+    states: &[Value],
+    weights: &[(&Value, usize)],
+    logit: impl Fn(&[Value], &[Value]) -> Result<Value>,
+    next: impl Fn(&[Value], &[Value], &Value) -> Result<Vec<Value>>,
+) -> Result<Value> {
+    let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
+    let lists = inputs
+        .iter()
+        .map(|input| input.flatten(1))
+        .collect::<Result<Vec<_>>>()?; // (N,D)
+    let mut slices = weights.to_vec();
+    slices.extend(lists.iter().map(|list| (list, 1)));
+    let drawn = scan(states, &slices, &[1], |states, slices| {
+        let (weights, inputs) = slices.split_at(weights.len());
+        let inputs = inputs
+            .iter()
+            .map(|input| input.unsqueeze(1))
+            .collect::<Result<Vec<_>>>()?; // (N,1)
+        let logit = logit(states, weights)?; // (N,1)
+        let (x, ()) = pixel.draw_pixel(&inputs, |_| Ok((logit.clone(), ())))?; // (N,1)
+        Ok(ScanStep {
+            states: next(states, weights, &x)?,
+            outputs: vec![x.squeeze(1)?],
+        })
+    })?;
+    let image = inputs.first().map_or(&[][..], |input| input.dims());
+    let mut shape: Vec<i64> = image.iter().map(|&side| side as i64).collect();
+    if let Some(batch) = shape.first_mut() {
+        *batch = -1;
+    }
+    drawn.outputs[0].reshape(&shape) // (N,C,H,W)
 }
 
 impl PixelDistribution {
