@@ -30,7 +30,7 @@ pub struct ExportOptions {
     pub weights: Which,
     /// Stores weights at half precision.
     pub half: bool,
-    /// Images of the test split to measure the metrics on, all where there are fewer.
+    /// Images of the test split to measure a run's metrics on, all where there are fewer. A bundle's are those it has.
     pub test_images: usize,
     /// CPU threads; 0 for all.
     pub threads: usize,

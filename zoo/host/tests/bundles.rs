@@ -386,7 +386,8 @@ fn half_precision_has_a_tolerance_of_its_own() {
     let full = exported(folder.path(), |_| {});
     let size = |e: &Exported| fs::metadata(e.dir.join("onnx/decode.onnx")).unwrap().len();
     let before = size(&full);
-    let half = exported(folder.path(), |o| o.half = true);
+    let half = exported(folder.path(), |o| (o.half, o.test_images) = (true, 50));
+    assert_eq!(half.manifest.metrics["test/images"], 50.0);
     assert!(size(&half) * 3 < before * 2, "{} of {before}", size(&half));
     let verified = verified(&on_tract(&half.dir));
     assert!(verified.ok, "{verified}");

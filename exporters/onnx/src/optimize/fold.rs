@@ -56,7 +56,7 @@ pub(super) fn pads(graph: &mut Graph) -> bool {
     changed
 }
 
-/// What alone is added to a Gemm without C becomes its C.
+/// What alone is added to a Gemm without C, or with one that is all zero, becomes its C.
 pub(super) fn addends(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
     let mut changed = false;
     let read = uses(graph);
@@ -73,8 +73,10 @@ pub(super) fn addends(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
                 let constant = scope.constant(c);
                 c.is_empty() || constant.is_some_and(|c| c.to_f64().iter().all(|&v| v == 0.0))
             };
-            let same = scope.ty(addend).is_some() && scope.ty(addend) == scope.ty(&sum.outputs[0]);
-            let alone = read.get(product) == Some(&1) && !is_output(graph, product);
+            // Neither may be broadcast: a C is never larger than the product.
+            let ty = scope.ty(&sum.outputs[0])?;
+            let same = scope.ty(product) == Some(ty) && scope.ty(addend) == Some(ty);
+            let alone = read.get(product) == Some(&1);
             let free = gemm.op == "Gemm" && gemm.inputs.get(2).is_none_or(nothing);
             (same && alone && free).then(|| (gemm.clone(), addend.clone()))
         });

@@ -13,9 +13,9 @@ use crate::{Result, scope::Scope};
 /// Simplifies a graph until nothing changes.
 ///
 /// BatchNormalization is folded into the convolution or Gemm before it, zero pads into the convolution after them, sums into
-/// the Gemm before them; nodes
-/// over constants become constants; slices that cut a value into parts become a Split; identities, dead nodes and unread initializers go; equal small constants are
-/// shared. Weights keep their parameter names, folded ones too. Ports and the values of all outputs stay.
+/// the Gemm before them; slices that cut a value into parts become a Split; nodes over constants become constants;
+/// identities, dead nodes and unread initializers go; equal small constants are shared. Weights keep their parameter names,
+/// folded ones too. Ports and the values of all outputs stay.
 pub fn optimize(graph: &Graph) -> Result<Graph> {
     graph.validate()?;
     let mut graph = graph.clone();

@@ -155,7 +155,9 @@ pub(super) fn cuts(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
         let Some((axis, parts)) = parts(graph, outer, &slices) else {
             continue;
         };
-        let name = fresh(graph, &format!("{value}/sizes"));
+        // After an own value: the one that is cut may be another graph's.
+        let stem = &graph.nodes[slices[0]].outputs[0];
+        let name = fresh(graph, &format!("{stem}/sizes"));
         let sizes: Vec<i64> = parts.iter().map(|&(size, _)| size).collect();
         let Ok(sizes) = Array::i64([sizes.len()], sizes) else {
             continue;

@@ -57,7 +57,11 @@ fn what_is_added_to_a_gemm_becomes_its_c() {
         net.constant("zeros", zoo_graph::Array::f32([3], vec![0.0; 3]).unwrap());
         net.constant("bias", random(&[3], 2));
         let inputs = [&["x", "w"], c].concat();
-        let attributes = [("transB", Int(1)), ("beta", Float(2.0))];
+        let attributes = [
+            ("transB", Int(1)),
+            ("alpha", Float(0.5)),
+            ("beta", Float(2.0)),
+        ];
         net.node("fc", "Gemm", &inputs, &attributes);
         net.node("sum", "Add", &order, &[]);
         net.node("y", "Relu", &["sum"], &[]);
@@ -74,14 +78,27 @@ fn what_is_added_to_a_gemm_becomes_its_c() {
         assert_eq!(simple.nodes[0].inputs, ["x", "w", "r"]);
         assert_same(&graph, &simple, order[0]);
     }
-    // A bias has the place already; a value of another shape would be broadcast; a product that is read elsewhere must stay.
+    // A bias has the place already; a value of another shape would be broadcast, the product too; a product that is read elsewhere must stay.
     for graph in [
         sum(&["bias"], orders[0], false),
         sum(&[], ["fc", "bias"], false),
         sum(&[], orders[0], true),
+        broadcast_product(),
     ] {
         assert_eq!(ops(&optimize(&graph).unwrap()), "Gemm Add Relu");
     }
+}
+
+/// A product (N,1) to which (N,3) is added.
+fn broadcast_product() -> Graph {
+    let mut net = Net::new("net");
+    net.input(Port::batched("x", &[4]));
+    net.input(Port::batched("r", &[3]));
+    net.constant("w", random(&[1, 4], 1));
+    net.node("fc", "Gemm", &["x", "w"], &[("transB", Int(1))]);
+    net.node("sum", "Add", &["fc", "r"], &[]);
+    net.node("y", "Relu", &["sum"], &[]);
+    net.outputs(&["y"])
 }
 
 #[test]

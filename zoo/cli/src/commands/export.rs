@@ -36,8 +36,8 @@ pub struct Export {
     /// Store weights at half precision: half the size, and about three digits
     #[arg(long)]
     half: bool,
-    /// Test images to measure the metrics on, all where there are fewer
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// Test images of the run's data to measure the metrics on, all where there are fewer
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = super::at_least_one)]
     test_images: usize,
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = super::at_least_one)]

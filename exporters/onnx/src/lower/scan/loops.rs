@@ -24,7 +24,7 @@ fn packs(ports: &[Port], axes: &[usize], alone: &[bool]) -> Vec<Vec<usize>> {
             let rank = port.shape.len();
             let fixed = |port: &Port| port.shape.last().is_some_and(|d| d.fixed().is_some());
             let first = &ports[other];
-            // The first dimension is the batch.
+            // Of rank 1 there is the batch alone.
             rank > 1
                 && rank == first.shape.len()
                 && port.shape[..rank - 1] == first.shape[..rank - 1]
@@ -132,6 +132,7 @@ pub(in crate::lower) fn to_loop(
         let gather = node(&slice, "Gather", &inputs, &[&slice], along(axis), scan);
         body.nodes.push(gather);
         if names.len() > 1 {
+            // Lowering the body writes the sizes.
             let split = node(
                 &format!("{slice}/split"),
                 "Split",

@@ -70,7 +70,7 @@ fn error(e: zoo_graph::Error) -> String {
     e.to_string()
 }
 
-/// Gather along `axis`.
+/// The attribute that says `axis`.
 fn along(axis: usize) -> Attributes {
     attributes([("axis", Attribute::Int(axis as i64))])
 }

@@ -144,6 +144,53 @@ fn the_forms_of_a_sampler() {
 }
 
 #[test]
+fn only_what_is_alike_is_packed() {
+    // A step reads a and b along axis 1, c along axis 0 and d of another rank, and gives parts of unequal sizes.
+    let mut step = Net::new("step");
+    step.input(Port::batched("s", &[2]));
+    step.input(Port::batched("a", &[4]));
+    step.input(Port::batched("b", &[2]));
+    step.input(Port::batched("c", &[2]));
+    step.input(Port::batched("d", &[2, 2]));
+    step.node("bc", "Add", &["b", "c"], &[]);
+    step.node("next", "Add", &["s", "bc"], &[]);
+    step.node("wide", "Concat", &["a", "next"], &[("axis", Int(1))]);
+    step.node("turned", "MatMul", &["d", "d"], &[]);
+    step.node("narrow", "Tanh", &["next"], &[]);
+    step.node("front", "Neg", &["b"], &[]);
+    let step = step.outputs(&["next", "wide", "turned", "narrow", "front"]);
+
+    let mut net = Net::new("net");
+    net.input(Port::batched("s0", &[2]));
+    net.input(Port::batched("as", &[3, 4]));
+    net.input(Port::batched("bs", &[3, 2]));
+    net.input(Port::batched("cs", &[3, 2]));
+    net.input(Port::batched("ds", &[2, 2, 3]));
+    let perm = ("perm", Ints(vec![1, 0, 2]));
+    net.node("first", "Transpose", &["cs"], &[perm]);
+    net.nodes(
+        &["end", "wides", "turns", "narrows", "fronts"],
+        "Scan",
+        &["s0", "as", "bs", "first", "ds"],
+        &[
+            sub_graph(step),
+            ("num_scan_inputs", Int(4)),
+            ("scan_input_axes", Ints(vec![1, 1, 0, 3])),
+            ("scan_output_axes", Ints(vec![1, 2, 1, 0])),
+        ],
+    );
+    let graph = net.outputs(&["end", "wides", "turns", "narrows"]);
+    let written = form(&graph, Target::Ort);
+    assert_same(&graph, &written, "packs");
+    check(&encode(&written, &[])).unwrap_or_else(|e| panic!("{e}\n{written}"));
+    let body = written.nodes.iter().flat_map(Node::bodies).next().unwrap();
+    let count = |graph: &Graph, op: &str| graph.nodes.iter().filter(|n| n.op == op).count();
+    // Of the inputs a and b come together, of the outputs wide and narrow.
+    assert_eq!((count(body, "Gather"), count(body, "Split")), (3, 1));
+    assert_eq!((count(&written, "Split"), body.outputs.len()), (1, 5));
+}
+
+#[test]
 fn what_has_no_loops_says_so() {
     let error = lower(&sampler(false), Target::CandleOnnx).unwrap_err();
     assert!(matches!(error, Error::Lower { .. }), "{error}");

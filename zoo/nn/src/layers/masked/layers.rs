@@ -30,6 +30,15 @@ impl RowByRowLayers {
         let first = parts
             .first()
             .ok_or_else(|| Error::input("there is no layer to draw"))?;
+        let shape = |part: &super::RowByRow| {
+            let rows = part.rows.as_ref().map(|rows| rows.weight.dims().to_vec());
+            (part.weight.dims().to_vec(), part.columns, rows)
+        };
+        if parts.iter().any(|part| shape(part) != shape(first)) {
+            return Err(Error::input(
+                "layers that are drawn together have windows and feature maps alike",
+            ));
+        }
         let same = |values: Vec<Option<&Value>>| -> Result<Option<Value>> {
             let values: Option<Vec<&Value>> = values.into_iter().collect();
             values.map(|values| concat(&values, 0)).transpose()
@@ -40,7 +49,7 @@ impl RowByRowLayers {
             let biases = parts.iter().map(|p| p.rows.as_ref()?.bias.as_ref());
             let weight = same(weights.collect())?;
             Ok::<_, Error>(RowPart {
-                weight: weight.ok_or_else(|| Error::input("some layers see no rows"))?,
+                weight: weight.unwrap_or_else(|| part.weight.clone()),
                 bias: same(biases.collect())?,
                 groups,
                 ..part.clone()
@@ -160,6 +169,12 @@ impl LayersAtPixel<'_> {
     /// Leaves what the next pixel is to see; gives what the row below is to see of this one, `[N,L*C]`.
     #[track_caller]
     pub fn end(self, carried: &mut Carried<'_>) -> Result<Value> {
+        let (all, seen) = (self.layers.own.len(), self.pixels.len());
+        if seen != all {
+            return Err(Error::input(format!(
+                "a pixel ends after {seen} of {all} layers"
+            )));
+        }
         let all = concat(&self.pixels.iter().collect::<Vec<_>>(), 1)?; // [N,L*C]
         let (layers, columns) = (self.layers.own.len() as i64, self.layers.columns);
         if let Some(before) = self.before {
@@ -270,11 +285,21 @@ mod tests {
             MaskedConv2d::new(&params.at(name), 2, 2, config).unwrap()
         };
         let (square, flat) = (conv("square", [3, 3]), conv("flat", [1, 3]));
-        assert!(RowByRowLayers::new([&square, &flat]).is_err());
+        let wide = conv("wide", [3, 5]);
+        for mixed in [[&square, &flat], [&flat, &square], [&square, &wide]] {
+            let error = RowByRowLayers::new(mixed).unwrap_err();
+            assert!(error.to_string().contains("alike"), "{error}");
+        }
         let together = RowByRowLayers::new([&square, &square]).unwrap();
         let x = Value::from(Tensor::zeros((1, 4), crate::DType::F32, &Device::Cpu).unwrap());
         let states = together.start_row(&x).unwrap();
         let error = together.begin(None, &mut Carried::new(&states));
         assert!(error.unwrap_err().to_string().contains("context"));
+
+        let context = x.zeros_like_batch(&[4]).unwrap();
+        let mut carried = Carried::new(&states);
+        let early = together.begin(Some(&context), &mut carried).unwrap();
+        let error = early.end(&mut carried).unwrap_err();
+        assert!(error.to_string().contains("0 of 2 layers"), "{error}");
     }
 }
