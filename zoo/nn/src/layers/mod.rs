@@ -3,7 +3,8 @@
 mod masked;
 
 pub use masked::{
-    Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers, RowPart,
+    Around, Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers,
+    RowPart,
 };
 
 use candle_core::Tensor;

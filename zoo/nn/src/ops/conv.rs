@@ -53,12 +53,7 @@ impl Value {
         padding: [usize; 2],
     ) -> Result<Self> {
         self.image_dims("Conv")?;
-        let windows = Windows {
-            stride: [1; 2],
-            padding,
-            output_padding: 0,
-            groups: 1,
-        };
+        let windows = Windows::padded(padding);
         // Only outside a trace, which needs the parts.
         match fused(|| kernels::masked_conv2d(self, weight, mask, bias, windows)) {
             Some(computed) => record(computed, "Conv", |_| Ok(())),
@@ -74,13 +69,7 @@ impl Value {
         bias: Option<&Self>,
         padding: [usize; 2],
     ) -> Result<Self> {
-        let windows = Windows {
-            stride: [1; 2],
-            padding,
-            output_padding: 0,
-            groups: 1,
-        };
-        self.conv(weight, bias, windows)
+        self.conv(weight, bias, Windows::padded(padding))
     }
 
     /// Cross-correlation over windows anywhere.

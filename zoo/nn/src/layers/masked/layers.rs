@@ -1,22 +1,20 @@
 //! Masked convolutions of successive layers, drawn together.
 
-use super::{Carried, MaskedConv2d, RowPart};
+use super::{Around, Carried, MaskedConv2d, RowByRow, RowPart};
 use crate::{Error, Result, Value, concat, stack};
 
 /// Masked convolutions of one shape in L successive layers, for drawing images pixel by pixel. What the rows above and the pixels to the left give each layer is known
 /// before the pixel is, so it is computed for all at once; a layer adds its product with the pixel itself. Feature maps of all layers stand side by side, L*C of them.
 #[derive(Clone, Debug)]
 pub struct RowByRowLayers {
-    /// A group for each layer.
-    rows: Option<RowPart>,
+    /// Of all layers side by side, the rows in a group for each.
+    around: Around,
     /// For the pixels to the left, `[L,KW/2*C,O]`.
     left: Option<Value>,
     /// For the pixel itself, `[O,C]` of each layer.
     own: Vec<Value>,
     /// `[L*O]`, where no rows are seen; else it is theirs.
     bias: Option<Value>,
-    inputs: usize,
-    columns: usize,
 }
 
 impl RowByRowLayers {
@@ -30,79 +28,65 @@ impl RowByRowLayers {
         let first = parts
             .first()
             .ok_or_else(|| Error::input("there is no layer to draw"))?;
-        let shape = |part: &super::RowByRow| {
-            let rows = part.rows.as_ref().map(|rows| rows.weight.dims().to_vec());
-            (part.weight.dims().to_vec(), part.columns, rows)
+        let shape = |part: &RowByRow| {
+            let rows = part.around.rows.as_ref();
+            let rows = rows.map(|rows| rows.weight.dims().to_vec());
+            (part.weight.dims().to_vec(), part.around.columns, rows)
         };
         if parts.iter().any(|part| shape(part) != shape(first)) {
             return Err(Error::input(
                 "layers that are drawn together have windows and feature maps alike",
             ));
         }
-        let same = |values: Vec<Option<&Value>>| -> Result<Option<Value>> {
-            let values: Option<Vec<&Value>> = values.into_iter().collect();
-            values.map(|values| concat(&values, 0)).transpose()
-        };
-        let rows = |part: &RowPart| {
-            let groups = parts.len();
-            let weights = parts.iter().map(|p| p.rows.as_ref().map(|r| &r.weight));
-            let biases = parts.iter().map(|p| p.rows.as_ref()?.bias.as_ref());
-            let weight = same(weights.collect())?;
-            Ok::<_, Error>(RowPart {
-                weight: weight.unwrap_or_else(|| part.weight.clone()),
-                bias: same(biases.collect())?,
-                groups,
-                ..part.clone()
-            })
-        };
-        let (inputs, columns) = (first.inputs, first.columns);
+        let Around {
+            inputs, columns, ..
+        } = first.around;
         let seen = columns * inputs;
+        // Being alike, all have rows, or a bias, or none has.
+        let joined = |values: Vec<&Value>| match values[..] {
+            [] => Ok(None),
+            _ => concat(&values, 0).map(Some),
+        };
+        let rows: Vec<&RowPart> = parts
+            .iter()
+            .filter_map(|part| part.around.rows.as_ref())
+            .collect();
+        let weights = joined(rows.iter().map(|rows| &rows.weight).collect())?;
+        let biases = joined(rows.iter().filter_map(|rows| rows.bias.as_ref()).collect())?;
+        let rows = weights.map(|weight| RowPart {
+            weight,
+            bias: biases,
+            columns: rows[0].columns,
+            groups: rows.len(),
+        });
         let left = || {
-            let of = |part: &super::RowByRow| part.weight.slice(1, 0, seen)?.permute(&[1, 0]);
+            let of = |part: &RowByRow| part.weight.slice(1, 0, seen)?.permute(&[1, 0]);
             let left = parts.iter().map(of).collect::<Result<Vec<_>>>()?;
             stack(&left.iter().collect::<Vec<_>>(), 0)
         };
         Ok(Self {
-            rows: first.rows.as_ref().map(rows).transpose()?,
+            around: Around {
+                rows,
+                inputs: parts.len() * inputs,
+                columns,
+            },
             left: (columns > 0).then(left).transpose()?,
             own: parts
                 .iter()
                 .map(|part| part.weight.slice(1, seen, seen + inputs))
                 .collect::<Result<_>>()?,
-            bias: same(parts.iter().map(|p| p.bias.as_ref()).collect())?,
-            inputs,
-            columns,
+            bias: joined(parts.iter().filter_map(|p| p.bias.as_ref()).collect())?,
         })
+    }
+
+    /// What they see around the pixel.
+    pub fn around(&self) -> &Around {
+        &self.around
     }
 
     /// Feature maps that they read, of all layers.
     pub fn inputs(&self) -> usize {
-        self.own.len() * self.inputs
-    }
-
-    /// What is carried before the first row of `width`: zeros with the batch of `like`.
-    pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
-        match &self.rows {
-            Some(rows) => rows.start(like, width),
-            None => Ok(vec![]),
-        }
-    }
-
-    /// What is carried before the first pixel of a row: zeros with the batch of `like`.
-    pub fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
-        match self.columns {
-            0 => Ok(vec![]),
-            columns => Ok(vec![like.zeros_like_batch(&[columns * self.inputs()])?]),
-        }
-    }
-
-    /// From their inputs in the row above `[N,L*C,W]`, the context of a row's pixels: one value `[N,L*O,W]`, or none where they see no row above.
-    #[track_caller]
-    pub fn row(&self, above: &Value, carried: &mut Carried<'_>) -> Result<Vec<Value>> {
-        match &self.rows {
-            Some(rows) => Ok(vec![rows.forward(above, carried)?]),
-            None => Ok(vec![]),
-        }
+        self.around.inputs
     }
 
     /// Begins a pixel, with what its row's context gives all layers `[N,L*O]` and what is carried.
@@ -112,7 +96,7 @@ impl RowByRowLayers {
         context: Option<&Value>,
         carried: &mut Carried<'a>,
     ) -> Result<LayersAtPixel<'a>> {
-        if self.rows.is_some() && context.is_none() {
+        if self.around.rows.is_some() && context.is_none() {
             return Err(Error::input("a pixel lacks the context of its row"));
         }
         let mut terms = Vec::new();
@@ -176,7 +160,7 @@ impl LayersAtPixel<'_> {
             )));
         }
         let all = concat(&self.pixels.iter().collect::<Vec<_>>(), 1)?; // [N,L*C]
-        let (layers, columns) = (self.layers.own.len() as i64, self.layers.columns);
+        let (layers, columns) = (self.layers.own.len() as i64, self.layers.around.columns);
         if let Some(before) = self.before {
             carried.leave(if columns == 1 {
                 all.clone()
@@ -235,14 +219,14 @@ mod tests {
             let together = RowByRowLayers::new(&convs).unwrap();
             assert_eq!(together.inputs(), layers * c);
             let row_of = |r: usize| x.slice(2, r, r + 1).unwrap().squeeze(2).unwrap();
-            let mut rows = together.start(&x, w).unwrap();
+            let mut rows = together.around().start(&x, w).unwrap();
             let mut above = x.zeros_like_batch(&[layers * c, w]).unwrap();
             let mut drawn = Vec::new();
             for r in 0..h {
                 let mut carried = Carried::new(&rows);
-                let context = together.row(&above, &mut carried).unwrap();
+                let context = together.around().row(&above, &mut carried).unwrap();
                 rows = carried.into_next();
-                let mut pixels = together.start_row(&x).unwrap();
+                let mut pixels = together.around().start_row(&x).unwrap();
                 let (mut outs, mut seen) = (Vec::new(), Vec::new());
                 for column in 0..w {
                     let here = |v: &Value| {
@@ -292,7 +276,7 @@ mod tests {
         }
         let together = RowByRowLayers::new([&square, &square]).unwrap();
         let x = Value::from(Tensor::zeros((1, 4), crate::DType::F32, &Device::Cpu).unwrap());
-        let states = together.start_row(&x).unwrap();
+        let states = together.around().start_row(&x).unwrap();
         let error = together.begin(None, &mut Carried::new(&states));
         assert!(error.unwrap_err().to_string().contains("context"));
 

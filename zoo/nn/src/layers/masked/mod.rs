@@ -144,12 +144,15 @@ impl MaskedConv2d {
             }
             None => (None, Some(self.bias.clone())),
         };
+        let inputs = self.weight.dim(1)?;
         Ok(RowByRow {
-            rows,
+            around: Around {
+                rows,
+                inputs,
+                columns,
+            },
             weight,
             bias,
-            inputs: self.weight.dim(1)?,
-            columns,
         })
     }
 }
@@ -257,30 +260,25 @@ impl RowPart {
             }
         };
         let windows = Windows {
-            stride: [1; 2],
-            padding: [0, self.columns],
-            output_padding: 0,
             groups: self.groups,
+            ..Windows::padded([0, self.columns])
         };
         seen.conv(&self.weight, self.bias.as_ref(), windows)? // [N,O,1,W]
             .squeeze(2)
     }
 }
 
-/// A masked convolution in two parts: what the rows above give, once for a whole row, and what the pixels to the left and the pixel itself give. Work for a
-/// pixel does not grow with the image (Ramachandran et al., 2017).
+/// What is seen around a pixel, and what of it is carried.
 #[derive(Clone, Debug)]
-pub struct RowByRow {
+pub struct Around {
     rows: Option<RowPart>,
-    /// `[O,(KW/2+1)*C]`
-    weight: Value,
-    /// Where no rows are seen; else it is theirs.
-    bias: Option<Value>,
+    /// Feature maps of a pixel.
     inputs: usize,
+    /// Pixels to the left.
     columns: usize,
 }
 
-impl RowByRow {
+impl Around {
     /// What is carried before the first row of `width`: zeros with the batch of `like`.
     pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
         match &self.rows {
@@ -297,7 +295,7 @@ impl RowByRow {
         }
     }
 
-    /// From its input in the row above `[N,C,W]`, the context of a row's pixels: one value `[N,O,W]`, or none where it sees no row above.
+    /// From the maps of the row above `[N,C,W]`, the context of a row's pixels: one value `[N,O,W]`, or none where no row above is seen.
     #[track_caller]
     pub fn row(&self, above: &Value, carried: &mut Carried<'_>) -> Result<Vec<Value>> {
         match &self.rows {
@@ -305,16 +303,34 @@ impl RowByRow {
             None => Ok(vec![]),
         }
     }
+}
+
+/// A masked convolution in two parts: what the rows above give, once for a whole row, and what the pixels to the left and the pixel itself give. Work for a
+/// pixel does not grow with the image (Ramachandran et al., 2017).
+#[derive(Clone, Debug)]
+pub struct RowByRow {
+    around: Around,
+    /// `[O,(KW/2+1)*C]`
+    weight: Value,
+    /// Where no rows are seen; else it is theirs.
+    bias: Option<Value>,
+}
+
+impl RowByRow {
+    /// What it sees around the pixel.
+    pub fn around(&self) -> &Around {
+        &self.around
+    }
 
     /// Puts a pixel in place of the one that the newest of `states`, as left by this convolution first of all, holds: an image's own pixel is known only
     /// after it was predicted.
     #[track_caller]
     pub fn correct(&self, pixel: &Value, mut states: Vec<Value>) -> Result<Vec<Value>> {
-        match (self.columns, states.first_mut()) {
+        match (self.around.columns, states.first_mut()) {
             (0, _) => {}
             (1, Some(state)) => *state = pixel.clone(),
             (columns, Some(state)) => {
-                let older = state.slice(1, 0, (columns - 1) * self.inputs)?;
+                let older = state.slice(1, 0, (columns - 1) * self.around.inputs)?;
                 *state = concat(&[&older, pixel], 1)?; // [N,KW/2*C]
             }
             (_, None) => return Err(Error::input("there is no state to correct")),
@@ -330,18 +346,18 @@ impl RowByRow {
         context: &mut impl Iterator<Item = &'a Value>,
         carried: &mut Carried<'_>,
     ) -> Result<Value> {
-        let seen = if self.columns == 0 {
+        let seen = if self.around.columns == 0 {
             pixel.clone()
         } else {
             let seen = concat(&[carried.take()?, pixel], 1)?; // [N,(KW/2+1)*C]
-            carried.leave(match self.columns {
+            carried.leave(match self.around.columns {
                 1 => pixel.clone(),
-                columns => seen.slice(1, self.inputs, (columns + 1) * self.inputs)?,
+                columns => seen.slice(1, self.around.inputs, (columns + 1) * self.around.inputs)?,
             });
             seen
         };
         let own = seen.linear(&self.weight, self.bias.as_ref())?; // [N,O]
-        match (&self.rows, context) {
+        match (&self.around.rows, context) {
             (None, _) => Ok(own),
             (Some(_), context) => match context.next() {
                 Some(above) => own.add(above),
@@ -454,8 +470,8 @@ mod tests {
                     (None, Some(rows)) => rows.forward(&newest, &mut carried).unwrap(),
                     (None, None) => unreachable!("a window without taps"),
                     (Some(pixels), _) => {
-                        let context = pixels.row(&newest, &mut carried).unwrap();
-                        let mut states = pixels.start_row(&x).unwrap();
+                        let context = pixels.around().row(&newest, &mut carried).unwrap();
+                        let mut states = pixels.around().start_row(&x).unwrap();
                         let mut outs = Vec::new();
                         for column in 0..w {
                             let here = |v: &Value| {

@@ -22,6 +22,18 @@ pub struct Windows {
     pub groups: usize,
 }
 
+impl Windows {
+    /// At every place, with zeros around the image; of one group.
+    pub fn padded(padding: [usize; 2]) -> Self {
+        Self {
+            stride: [1; 2],
+            padding,
+            output_padding: 0,
+            groups: 1,
+        }
+    }
+}
+
 /// Cross-correlation of `x [N,C,H,W]` with `w [O,C/groups,KH,KW]` and `bias [O]`.
 pub fn conv2d(x: &Value, w: &Value, bias: Option<&Value>, windows: Windows) -> Result<Value> {
     let Windows {
