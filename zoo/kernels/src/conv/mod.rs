@@ -31,7 +31,7 @@ pub fn conv2d(
     shape: &Conv2dShape,
     out: &mut [f32],
 ) -> Result<(), KernelError> {
-    masked_conv2d(x, w, bias, shape, Taps::all(), out)
+    masked_conv2d(x, w, bias, shape, &Taps::all(), out)
 }
 
 /// [`conv2d`] with some taps of the window only.
@@ -40,10 +40,10 @@ pub fn masked_conv2d(
     w: &[f32],
     bias: Option<&[f32]>,
     shape: &Conv2dShape,
-    taps: Taps,
+    taps: &Taps,
     out: &mut [f32],
 ) -> Result<(), KernelError> {
-    let g = shape.geometry()?.with(taps);
+    let g = shape.geometry()?.with(taps)?;
     let op = "conv2d";
     expect_len(op, "x", x.len(), g.input_len())?;
     expect_len(op, "w", w.len(), g.weight_len())?;
@@ -62,7 +62,7 @@ pub fn conv2d_input_grad(
     shape: &Conv2dShape,
     grad_x: &mut [f32],
 ) -> Result<(), KernelError> {
-    masked_conv2d_input_grad(w, grad, shape, Taps::all(), grad_x)
+    masked_conv2d_input_grad(w, grad, shape, &Taps::all(), grad_x)
 }
 
 /// [`conv2d_input_grad`] of [`masked_conv2d`].
@@ -70,10 +70,10 @@ pub fn masked_conv2d_input_grad(
     w: &[f32],
     grad: &[f32],
     shape: &Conv2dShape,
-    taps: Taps,
+    taps: &Taps,
     grad_x: &mut [f32],
 ) -> Result<(), KernelError> {
-    let g = shape.geometry()?.with(taps);
+    let g = shape.geometry()?.with(taps)?;
     let op = "conv2d_input_grad";
     expect_len(op, "w", w.len(), g.weight_len())?;
     expect_len(op, "grad", grad.len(), g.output_len())?;
@@ -89,7 +89,7 @@ pub fn conv2d_weight_grad(
     shape: &Conv2dShape,
     grad_w: &mut [f32],
 ) -> Result<(), KernelError> {
-    masked_conv2d_weight_grad(x, grad, shape, Taps::all(), grad_w)
+    masked_conv2d_weight_grad(x, grad, shape, &Taps::all(), grad_w)
 }
 
 /// [`conv2d_weight_grad`] of [`masked_conv2d`]: zeros at the taps that were skipped.
@@ -97,10 +97,10 @@ pub fn masked_conv2d_weight_grad(
     x: &[f32],
     grad: &[f32],
     shape: &Conv2dShape,
-    taps: Taps,
+    taps: &Taps,
     grad_w: &mut [f32],
 ) -> Result<(), KernelError> {
-    let g = shape.geometry()?.with(taps);
+    let g = shape.geometry()?.with(taps)?;
     let op = "conv2d_weight_grad";
     expect_len(op, "x", x.len(), g.input_len())?;
     expect_len(op, "grad", grad.len(), g.output_len())?;
@@ -194,10 +194,10 @@ pub fn masked_conv2d_backward(
     w: &[f32],
     grad: &[f32],
     shape: &Conv2dShape,
-    taps: Taps,
+    taps: &Taps,
     grads: ConvGrads<'_>,
 ) -> Result<(), KernelError> {
-    let g = shape.geometry()?.with(taps);
+    let g = shape.geometry()?.with(taps)?;
     expect_len("conv2d_backward", "grad", grad.len(), g.output_len())?;
     let input = (x, g.input_len());
     gradients(&g, scattering(&g), input, w, grad, [x, grad], grads)

@@ -1,6 +1,8 @@
 //! Shapes of convolutions, checked once, and the geometry that the kernels compute with.
 
-use crate::error::{KernelError, product};
+use std::sync::Arc;
+
+use crate::error::{KernelError, expect_len, product};
 
 /// No side is longer, so that sums of a few of them cannot overflow.
 const LARGEST: usize = i32::MAX as usize;
@@ -210,33 +212,32 @@ impl ConvTranspose2dShape {
 }
 
 /// Which taps of a window are computed, row by row; the weights of the others count as zeros.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taps {
-    /// A bit for each tap that is skipped. Taps past the last bit are always computed.
-    dead: u128,
+    /// A mark for each tap; `None` where all are computed.
+    live: Option<Arc<[bool]>>,
 }
 
 impl Taps {
     /// All of them.
     pub fn all() -> Taps {
-        Taps { dead: 0 }
+        Taps { live: None }
     }
 
-    /// Those marked here; from the 129th on, all.
+    /// Those marked here, one mark for each tap of the window.
     pub fn live(marks: &[bool]) -> Taps {
-        let dead = marks.iter().take(128).enumerate();
         Taps {
-            dead: dead.fold(0, |dead, (i, &live)| dead | u128::from(!live) << i),
+            live: Some(marks.into()),
         }
     }
 
-    pub(crate) fn has(self, tap: usize) -> bool {
-        tap >= 128 || self.dead >> tap & 1 == 0
+    pub(crate) fn has(&self, tap: usize) -> bool {
+        self.live.as_ref().is_none_or(|live| live[tap])
     }
 }
 
 /// A convolution in numbers that are known to fit: `in_group` and `out_group` are channels per group.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Geometry {
     pub batch: usize,
     pub groups: usize,
@@ -253,14 +254,18 @@ pub(crate) struct Geometry {
 
 impl Geometry {
     /// The same with these taps only.
-    pub fn with(self, live: Taps) -> Geometry {
-        Geometry { live, ..self }
+    pub fn with(self, live: &Taps) -> Result<Geometry, KernelError> {
+        if let Some(marks) = &live.live {
+            expect_len("masked convolution", "taps", marks.len(), self.taps())?;
+        }
+        let live = live.clone();
+        Ok(Geometry { live, ..self })
     }
 
     /// The taps that are computed: row, column, and place in the window.
-    pub fn live_taps(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let ([rows, cols], live) = (self.kernel, self.live);
-        (0..rows * cols)
+    pub fn live_taps(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let ([_, cols], live) = (self.kernel, &self.live);
+        (0..self.taps())
             .filter(move |&tap| live.has(tap))
             .map(move |tap| (tap / cols, tap % cols, tap))
     }

@@ -261,9 +261,11 @@ fn layers() {
 /// Masks of autoregressive networks, and windows of which nothing or all is left.
 #[test]
 fn masked_layers() {
-    let masks: [(&[usize; 2], &[usize]); 6] = [
+    let masks: [(&[usize; 2], &[usize]); 7] = [
         (&[3, 3], &[0, 1, 2, 3, 4, 5]),
         (&[7, 7], &(0..21).collect::<Vec<_>>()),
+        // More taps than a machine word has bits.
+        (&[15, 13], &(0..98).chain([150, 194]).collect::<Vec<_>>()),
         (&[1, 3], &[0, 1]),
         (&[1, 7], &[0, 1, 2]),
         (&[3, 3], &[]),
@@ -279,12 +281,15 @@ fn masked_layers() {
                 padding: [kernel[0] / 2, kernel[1] / 2],
                 ..conv(3, channels, [9, 10], *kernel)
             };
-            check(&shape.geometry().unwrap().with(Taps::live(&marks)));
+            check(&shape.geometry().unwrap().with(&Taps::live(&marks)).unwrap());
         }
     }
-    // Past the 128th tap nothing is skipped.
-    let many = Taps::live(&[false; 200]);
-    assert!(!many.has(127) && many.has(128) && Taps::all().has(0));
+    let shape = conv(1, [1, 1], [9, 10], [3, 3]);
+    let error = shape.geometry().unwrap().with(&Taps::live(&[true; 8]));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "masked convolution: `taps` has 8 values, the shape needs 9"
+    );
 }
 
 proptest! {

@@ -439,6 +439,9 @@ mod tests {
             ([3, 3], Mask::Above, 1, 1),
             ([3, 3], Mask::AboveAndOwn, 3, 2),
             ([1, 3], Mask::AboveAndOwn, 1, 1),
+            // Wider than the image, with more taps than a machine word has bits.
+            ([15, 13], Mask::A, 1, 1),
+            ([15, 13], Mask::Above, 1, 1),
         ] {
             let (n, c, o, h, w) = (2, 3 * colours, 6, 4, 5);
             let params = Params::fresh(7, &Device::Cpu);

@@ -270,7 +270,7 @@ impl Product for Conv {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) -> Result<(), KernelError> {
-        zoo_kernels::masked_conv2d(x, w, bias, &self.0, self.1, out)
+        zoo_kernels::masked_conv2d(x, w, bias, &self.0, &self.1, out)
     }
 
     fn backward(
@@ -280,7 +280,7 @@ impl Product for Conv {
         grad: &[f32],
         grads: ConvGrads<'_>,
     ) -> Result<(), KernelError> {
-        zoo_kernels::masked_conv2d_backward(x, w, grad, &self.0, self.1, grads)
+        zoo_kernels::masked_conv2d_backward(x, w, grad, &self.0, &self.1, grads)
     }
 }
 
