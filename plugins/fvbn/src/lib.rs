@@ -12,9 +12,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin,
-    Params, Phase, Plugin, Result, StepCx, Tensor, Value, concat,
+    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Params,
+    Phase, Plugin, Result, StepCx, Value,
     dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
+    layers::CausalLinear,
 };
 
 /// Settings of [`Fvbn`].
@@ -29,11 +30,9 @@ pub struct Config {
 /// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
 pub struct Fvbn {
     image: [usize; 3],
-    /// (D,D), of which only W_ij with j < i counts.
-    weight: Value,
+    before: CausalLinear,
+    /// (D)
     bias: Value,
-    /// 1 where W_ij counts: below the diagonal, and not too far.
-    before: Value,
 }
 
 impl Fvbn {
@@ -43,7 +42,7 @@ impl Fvbn {
 
     /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
     pub fn forward(&self, x: &Value) -> Result<Value> {
-        let weight = self.weight.mul(&self.before)?; // (D,D)
+        let weight = self.before.weight()?; // (D,D)
         x.flatten(1)?.linear(&weight, Some(&self.bias))
     }
 
@@ -54,25 +53,14 @@ impl Fvbn {
 
     /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel adds to the logits of those after it.
     pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        let d = self.size();
-        // Row j holds what pixel j adds to pixels j+1, j+2, ...: the transposed weights, each row moved left by its number and one. Read as rows of
-        // D + 1 they stand so already, and what moves in from the next row is hidden by the mask.
-        let adds = self.weight.mul(&self.before)?.permute(&[1, 0])?; // (D,D)
-        let zeros = Tensor::zeros(d, zoo_nn::DType::F32, self.weight.tensor().device())?;
-        let adds = concat(&[&adds.reshape(&[-1])?, &Value::constant(zeros)], 0)?
-            .reshape(&[d as i64, d as i64 + 1])?
-            .slice(1, 1, d + 1)?; // (D,D)
-        let start = inputs[0].zeros_like_batch(&[d])?.add(&self.bias)?; // logits from the next pixel on (N,D)
+        let start = inputs[0].zeros_like_batch(&[self.size()])?;
+        let start = start.add(&self.bias)?; // logits from the next pixel on (N,D)
         draw_list(
             inputs,
             &[start],
-            &[(&adds, 0)],
+            &[(&self.before.onward()?, 0)],
             |logits, _| logits[0].slice(1, 0, 1), // (N,1)
-            |logits, adds, x| {
-                // What moves in at the end is never read.
-                let rest = concat(&[&logits[0].slice(1, 1, d)?, x], 1)?; // (N,D)
-                Ok(vec![rest.add(&x.mul(&adds[0].unsqueeze(0)?)?)?])
-            },
+            |logits, onward, x| Ok(vec![CausalLinear::next(&logits[0], &onward[0], x)?]),
         )
     }
 }
@@ -106,16 +94,10 @@ impl Model for Fvbn {
         if context == 0 {
             return Err(Error::input("model.context must be at least 1"));
         }
-        let counts = |(i, j): (usize, usize)| j < i && i - j <= context;
-        let below: Vec<f32> = (0..d * d)
-            .map(|at| f32::from(u8::from(counts((at / d, at % d)))))
-            .collect();
-        let before = Tensor::from_vec(below, (d, d), &Device::Cpu)?.to_device(params.device())?;
         Ok(Self {
             image: data.image,
-            weight: params.get("weight", &[d, d], Init::Constant(0.0))?,
+            before: CausalLinear::new(params, d, context)?,
             bias: params.get("bias", &[d], Init::Constant(0.0))?,
-            before: Value::constant(before),
         })
     }
 

@@ -9,12 +9,7 @@ use super::*;
 
 #[test]
 fn it_is_causal_normalised_and_draws_what_it_says() {
-    // Random weights, which training starts without.
-    let [c, h, w] = [1, 2, 3];
-    let mut model: Fvbn = random(&Config::default(), [c, h, w], 0, 1.0).unwrap();
-    let random = Params::fresh(3, &Device::Cpu);
-    model.weight = random.get("weight", &[6, 6], Init::Normal(2.0)).unwrap();
-    model.bias = random.get("bias", &[6], Init::Normal(1.0)).unwrap();
+    let model: Fvbn = random(&Config::default(), [1, 2, 3], 0, 2.0).unwrap();
     let tested = Autoregressive {
         image: model.image,
         pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
@@ -32,10 +27,7 @@ fn it_is_causal_normalised_and_draws_what_it_says() {
 #[test]
 fn a_context_limits_what_is_seen() {
     let config = Config { context: Some(2) };
-    let mut model: Fvbn = random(&config, [1, 2, 3], 0, 1.0).unwrap();
-    let random_weights = Params::fresh(3, &Device::Cpu);
-    let weight = random_weights.get("weight", &[6, 6], Init::Normal(2.0));
-    model.weight = weight.unwrap();
+    let model: Fvbn = random(&config, [1, 2, 3], 0, 2.0).unwrap();
     let tested = Autoregressive {
         image: model.image,
         pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),

@@ -17,6 +17,7 @@ use zoo_nn::{
     Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin,
     Params, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
     dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
+    layers::CausalLinear,
     loss::bernoulli_nll,
     stack,
 };
@@ -31,6 +32,8 @@ pub struct Config {
     /// Times that the hidden units' degrees are drawn.
     #[schemars(range(min = 1))]
     pub masks: usize,
+    /// Whether each output also sees the inputs before it directly, by weights of its own.
+    pub direct: bool,
 }
 
 impl Default for Config {
@@ -38,6 +41,7 @@ impl Default for Config {
         Self {
             hidden: vec![500],
             masks: 1,
+            direct: false,
         }
     }
 }
@@ -46,6 +50,7 @@ impl Default for Config {
 pub struct Made {
     image: [usize; 3],
     layers: Vec<Layer>,
+    direct: Option<CausalLinear>,
 }
 
 /// A fully connected layer with a mask for each draw of degrees.
@@ -114,7 +119,10 @@ impl Made {
                 h = h.relu()?;
             }
         }
-        Ok(h)
+        match &self.direct {
+            Some(direct) => h.add(&x.linear(&direct.weight()?, None)?), // (N,D)
+            None => Ok(h),
+        }
     }
 
     /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D), by the mean of all masks
@@ -158,6 +166,12 @@ impl Made {
         let mut weights: Vec<(&Value, usize)> = vec![(&bias, 0)];
         weights.extend(ins.iter().map(|weight| (weight, 1)));
         weights.extend(outs.iter().map(|weight| (weight, 0)));
+        // What the inputs give directly, to the next output and those after it.
+        let onward = self.direct.as_ref().map(CausalLinear::onward).transpose()?; // (D,D)
+        if let Some(onward) = &onward {
+            states.push(noise.zeros_like_batch(&[self.size()])?);
+            weights.push((onward, 0));
+        }
         draw_list(
             inputs,
             &states,
@@ -170,13 +184,22 @@ impl Made {
                     for (weight, bias) in between {
                         h = h.linear(weight, Some(bias))?.relu()?;
                     }
-                    logits.push(h.linear(&out.unsqueeze(0)?, Some(bias))?); // (N,1)
+                    let logit = h.linear(&out.unsqueeze(0)?, Some(bias))?; // (N,1)
+                    logits.push(match sums.get(masks) {
+                        Some(direct) => logit.add(&direct.slice(1, 0, 1)?)?,
+                        None => logit,
+                    });
                 }
                 logit_of_mean(&logits)
             },
             |sums, weights, x| {
                 let add = |(sum, weight): (&Value, &Value)| sum.add(&x.mul(&weight.unsqueeze(0)?)?);
-                sums.iter().zip(&weights[1..]).map(add).collect()
+                let hidden = sums[..masks].iter().zip(&weights[1..]);
+                let mut next = hidden.map(add).collect::<Result<Vec<_>>>()?;
+                if let (Some(direct), Some(onward)) = (sums.get(masks), weights.last()) {
+                    next.push(CausalLinear::next(direct, onward, x)?);
+                }
+                Ok(next)
             },
         )
     }
@@ -246,9 +269,14 @@ impl Model for Made {
                 masks,
             });
         }
+        let direct = |params: Params| CausalLinear::new(&params, d, d);
         Ok(Self {
             image: data.image,
             layers,
+            direct: config
+                .direct
+                .then(|| direct(params.at("direct")))
+                .transpose()?,
         })
     }
 

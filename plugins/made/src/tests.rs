@@ -11,12 +11,13 @@ fn config(hidden: &[usize], masks: usize) -> Config {
     Config {
         hidden: hidden.to_vec(),
         masks,
+        direct: masks > 1,
     }
 }
 
 #[test]
 fn it_is_causal_normalised_and_draws_what_it_says() {
-    for (hidden, masks) in [(&[40][..], 1), (&[30, 20], 1), (&[30, 20, 20], 3)] {
+    for (hidden, masks) in [(&[40][..], 1), (&[60, 50], 1), (&[60, 50, 50], 3)] {
         let model: Made = random(&config(hidden, masks), [1, 2, 3], 0, 3.0).unwrap();
         let tested = Autoregressive {
             image: model.image,

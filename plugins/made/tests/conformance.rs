@@ -8,8 +8,8 @@ use zoo_nn::ModelPlugin;
 #[test]
 fn conforms() {
     for model in [
-        json!({"hidden": [60]}),
-        json!({"hidden": [50, 40], "masks": 2}),
+        json!({"hidden": [60], "direct": false}),
+        json!({"hidden": [50, 40], "masks": 2, "direct": true}),
     ] {
         let options = Options {
             model,

@@ -7,7 +7,8 @@ use zoo_sdk::{Binarization, DataSpec, Stream};
 
 use crate::{Error, Init, Model, Params, Result, Value, dist::PixelDistribution};
 
-/// A model with random weights, `factor` times the usual ones, for images `[C,H,W]` of `classes` classes: small weights hide faults.
+/// A model with random weights, `factor` times the usual ones, for images `[C,H,W]` of `classes` classes: small weights hide faults. Those that start at 0 are drawn
+/// from the normal distribution.
 pub fn random<M: Model>(
     config: &M::Config,
     image: [usize; 3],
@@ -25,9 +26,13 @@ pub fn random<M: Model>(
     let params = Params::fresh(5, &Device::Cpu);
     M::new(config, &data, &params)?;
     let mut weights = params.snapshot()?;
-    for array in weights.values_mut() {
-        let scaled: Vec<f32> = array.as_f32()?.iter().map(|w| w * factor).collect();
-        *array = zoo_graph::Array::f32(array.shape(), scaled)?;
+    for (name, array) in &mut weights {
+        let usual = array.as_f32()?;
+        let values = match usual.iter().all(|&w| w == 0.0) {
+            true => Stream::new(5).named(name).normal(usual.len()),
+            false => usual.iter().map(|w| w * factor).collect(),
+        };
+        *array = zoo_graph::Array::f32(array.shape(), values)?;
     }
     M::new(config, &data, &Params::given(weights, &Device::Cpu))
 }

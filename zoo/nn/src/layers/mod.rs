@@ -1,7 +1,9 @@
 //! Layers: parameters and how they are applied.
 
+mod causal;
 mod masked;
 
+pub use causal::CausalLinear;
 pub use masked::{
     Around, Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers,
     RowPart,
