@@ -30,7 +30,7 @@ pub struct Config {
 /// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
 pub struct Fvbn {
     image: [usize; 3],
-    before: CausalLinear,
+    linear: CausalLinear,
     /// (D)
     bias: Value,
 }
@@ -42,7 +42,7 @@ impl Fvbn {
 
     /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
     pub fn forward(&self, x: &Value) -> Result<Value> {
-        let weight = self.before.weight()?; // (D,D)
+        let weight = self.linear.weight()?; // (D,D)
         x.flatten(1)?.linear(&weight, Some(&self.bias))
     }
 
@@ -58,7 +58,7 @@ impl Fvbn {
         draw_list(
             inputs,
             &[start],
-            &[(&self.before.onward()?, 0)],
+            &[(&self.linear.onward()?, 0)],
             |logits, _| logits[0].slice(1, 0, 1), // (N,1)
             |logits, onward, x| Ok(vec![CausalLinear::next(&logits[0], &onward[0], x)?]),
         )
@@ -96,7 +96,7 @@ impl Model for Fvbn {
         }
         Ok(Self {
             image: data.image,
-            before: CausalLinear::new(params, d, context)?,
+            linear: CausalLinear::new(params, d, context)?,
             bias: params.get("bias", &[d], Init::Constant(0.0))?,
         })
     }

@@ -3,8 +3,10 @@
 //! An autoencoder whose masks let output i see only the inputs before it gives all conditionals at once:
 //!
 //! ```text
-//! p(x) = prod_i p(x_i | x_<i),   p(x_i = 1 | x_<i) = sigmoid(output_i)
+//! p(x) = prod_i p(x_i | x_<i),   p(x_i = 1 | x_<i) = sigmoid(output_i + sum_{j<i} A_ij x_j)
 //! ```
+//!
+//! where A are the direct weights, if there are any.
 //!
 //! Every hidden unit k has a degree m(k): it sees the first m(k) inputs. A unit feeds those of the next layer whose degree is not smaller (eq. 12), and output i
 //! sees units of degrees below i (eq. 13). Degrees are drawn once, or several times: then each step trains with one of the masks in turn, and the
@@ -109,8 +111,8 @@ impl Made {
         self.layers[0].masks.len()
     }
 
-    /// x (N,D) -> logits (N,D) under one mask
-    fn under(&self, x: &Value, mask: usize) -> Result<Value> {
+    /// x (N,D) -> logits (N,D) under one mask, `direct` among them
+    fn under(&self, x: &Value, mask: usize, direct: Option<&Value>) -> Result<Value> {
         let mut h = x.clone();
         for (i, layer) in self.layers.iter().enumerate() {
             let (weight, bias) = layer.masked(mask)?;
@@ -119,17 +121,24 @@ impl Made {
                 h = h.relu()?;
             }
         }
-        match &self.direct {
-            Some(direct) => h.add(&x.linear(&direct.weight()?, None)?), // (N,D)
+        match direct {
+            Some(direct) => h.add(direct),
             None => Ok(h),
         }
+    }
+
+    /// What x (N,D) gives to the logits directly (N,D), the same under all masks.
+    fn direct(&self, x: &Value) -> Result<Option<Value>> {
+        let give = |direct: &CausalLinear| x.linear(&direct.weight()?, None);
+        self.direct.as_ref().map(give).transpose()
     }
 
     /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D), by the mean of all masks
     pub fn forward(&self, x: &Value) -> Result<Value> {
         let x = x.flatten(1)?;
+        let direct = self.direct(&x)?;
         let each = (0..self.masks())
-            .map(|mask| self.under(&x, mask))
+            .map(|mask| self.under(&x, mask, direct.as_ref()))
             .collect::<Result<Vec<_>>>()?;
         logit_of_mean(&each)
     }
@@ -177,7 +186,9 @@ impl Made {
             &states,
             &weights,
             |sums, weights| {
-                let (bias, outs) = (&weights[0], &weights[1 + masks..]);
+                let (bias, outs) = (&weights[0], &weights[1 + masks..=2 * masks]);
+                let (sums, direct) = sums.split_at(masks);
+                let direct = direct.first().map(|sums| sums.slice(1, 0, 1)).transpose()?; // (N,1)
                 let mut logits = Vec::with_capacity(masks);
                 for ((sum, out), between) in sums.iter().zip(outs).zip(&between) {
                     let mut h = sum.relu()?; // (N,H)
@@ -185,8 +196,8 @@ impl Made {
                         h = h.linear(weight, Some(bias))?.relu()?;
                     }
                     let logit = h.linear(&out.unsqueeze(0)?, Some(bias))?; // (N,1)
-                    logits.push(match sums.get(masks) {
-                        Some(direct) => logit.add(&direct.slice(1, 0, 1)?)?,
+                    logits.push(match &direct {
+                        Some(direct) => logit.add(direct)?,
                         None => logit,
                     });
                 }
@@ -284,7 +295,9 @@ impl Model for Made {
         let nll = match cx.mode {
             Mode::Train => {
                 let mask = (cx.step % self.masks() as u64) as usize;
-                bernoulli_nll(&self.under(&batch.x.flatten(1)?, mask)?, &batch.x)?
+                let x = batch.x.flatten(1)?;
+                let direct = self.direct(&x)?;
+                bernoulli_nll(&self.under(&x, mask, direct.as_ref())?, &batch.x)?
             }
             Mode::Eval => self.nll(&batch.x)?,
         };

@@ -7,18 +7,24 @@ use zoo_nn::{
 
 use super::*;
 
-fn config(hidden: &[usize], masks: usize) -> Config {
+fn config(hidden: &[usize], masks: usize, direct: bool) -> Config {
     Config {
         hidden: hidden.to_vec(),
         masks,
-        direct: masks > 1,
+        direct,
     }
 }
 
 #[test]
 fn it_is_causal_normalised_and_draws_what_it_says() {
-    for (hidden, masks) in [(&[40][..], 1), (&[60, 50], 1), (&[60, 50, 50], 3)] {
-        let model: Made = random(&config(hidden, masks), [1, 2, 3], 0, 3.0).unwrap();
+    for (hidden, masks, direct) in [
+        (&[40][..], 1, false),
+        (&[40], 1, true),
+        (&[60, 50], 1, false),
+        (&[60, 50, 50], 3, false),
+        (&[60, 50, 50], 3, true),
+    ] {
+        let model: Made = random(&config(hidden, masks, direct), [1, 2, 3], 0, 3.0).unwrap();
         let tested = Autoregressive {
             image: model.image,
             pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
@@ -34,14 +40,16 @@ fn it_is_causal_normalised_and_draws_what_it_says() {
             ("draws as naively", tested.draws_as_naively()),
         ];
         for (what, result) in checks {
-            result.unwrap_or_else(|e| panic!("{hidden:?}, {masks} masks: {what}: {e}"));
+            result.unwrap_or_else(|e| {
+                panic!("{hidden:?}, {masks} masks, direct {direct}: {what}: {e}")
+            });
         }
     }
 }
 
 #[test]
 fn each_mask_is_causal_and_another() {
-    let model: Made = random(&config(&[30, 20], 4), [1, 2, 3], 0, 3.0).unwrap();
+    let model: Made = random(&config(&[30, 20], 4, false), [1, 2, 3], 0, 3.0).unwrap();
     let x = Stream::new(2).uniform(6);
     let x: Value = Tensor::from_vec(x, (1, 6), &Device::Cpu).unwrap().into();
     let mut seen = Vec::new();
@@ -49,12 +57,16 @@ fn each_mask_is_causal_and_another() {
         let tested = Autoregressive {
             image: model.image,
             pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
-            parameters: &|x| model.under(&x.flatten(1)?, mask)?.reshape(&[-1, 1, 2, 3]),
+            parameters: &|x| {
+                model
+                    .under(&x.flatten(1)?, mask, None)?
+                    .reshape(&[-1, 1, 2, 3])
+            },
             nll: &|x| model.nll(x),
             draw: &|inputs| model.draw(inputs),
         };
         tested.is_causal().unwrap();
-        let logits = model.under(&x, mask).unwrap();
+        let logits = model.under(&x, mask, None).unwrap();
         seen.push(logits.tensor().to_vec2::<f32>().unwrap());
     }
     assert!((1..4).all(|i| seen[i] != seen[0]));
@@ -80,7 +92,11 @@ fn certain_logits_stay_finite() {
 
 #[test]
 fn settings_that_do_not_fit_are_refused() {
-    for wrong in [config(&[], 1), config(&[4, 0], 1), config(&[4], 0)] {
+    for wrong in [
+        config(&[], 1, true),
+        config(&[4, 0], 1, true),
+        config(&[4], 0, true),
+    ] {
         assert!(random::<Made>(&wrong, [1, 2, 3], 0, 1.0).is_err());
     }
 }

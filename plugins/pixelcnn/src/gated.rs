@@ -220,7 +220,7 @@ impl GatedPixelCnn {
             raster,
             |states, last| {
                 let mut carried = Carried::new(states);
-                let mut pixels = first.around().start_row(&last[0])?;
+                let mut pixels = first.neighbourhood().start_row(&last[0])?;
                 let mut v = match &above {
                     Some(above) => above.forward(&last[0], &mut carried)?, // (N,F,W)
                     None => last[0].zeros_like_batch(&[self.channels, width])?,
@@ -238,7 +238,7 @@ impl GatedPixelCnn {
                     };
                     gates.push(across.squeeze(2)?); // (N,2F,W)
                 }
-                pixels.extend(horizontal.around().start_row(&last[0])?);
+                pixels.extend(horizontal.neighbourhood().start_row(&last[0])?);
                 let context = vec![concat(&gates.iter().collect::<Vec<_>>(), 1)?]; // (N,L*2F,W)
                 Ok(Row {
                     states: carried.into_next(),

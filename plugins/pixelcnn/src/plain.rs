@@ -137,8 +137,8 @@ impl PixelCnn {
         let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
         let windows = RowByRowLayers::new(self.blocks.iter().map(|b| &b.context))?;
         let noise = inputs[0];
-        let mut states = first.around().start(noise, width)?;
-        states.extend(windows.around().start(noise, width)?);
+        let mut states = first.neighbourhood().start(noise, width)?;
+        states.extend(windows.neighbourhood().start(noise, width)?);
         let raster = Raster {
             inputs,
             states,
@@ -152,10 +152,10 @@ impl PixelCnn {
             raster,
             |states, last| {
                 let mut carried = Carried::new(states);
-                let mut context = first.around().row(&last[0], &mut carried)?; // (N,2h,W)
-                context.extend(windows.around().row(&last[1], &mut carried)?); // (N,B*h,W)
-                let mut pixels = first.around().start_row(&last[0])?;
-                pixels.extend(windows.around().start_row(&last[0])?);
+                let mut context = first.neighbourhood().row(&last[0], &mut carried)?; // (N,2h,W)
+                context.extend(windows.neighbourhood().row(&last[1], &mut carried)?); // (N,B*h,W)
+                let mut pixels = first.neighbourhood().start_row(&last[0])?;
+                pixels.extend(windows.neighbourhood().start_row(&last[0])?);
                 Ok(Row {
                     states: carried.into_next(),
                     context,

@@ -153,7 +153,7 @@ impl<L: Layer> PixelRnn<L> {
             .map(|layer| layer.step(width))
             .collect::<Result<Vec<_>>>()?;
         let noise = inputs[0];
-        let mut states = first.around().start(noise, width)?;
+        let mut states = first.neighbourhood().start(noise, width)?;
         let mut last = vec![noise.zeros_like_batch(&[colours, width])?];
         for step in &steps {
             states.extend(step.start(noise, width)?);
@@ -170,8 +170,8 @@ impl<L: Layer> PixelRnn<L> {
             raster,
             |states, last| {
                 let mut carried = Carried::new(states);
-                let mut context = first.around().row(&last[0], &mut carried)?; // (N,2h,W)
-                let mut pixels = first.around().start_row(&last[0])?;
+                let mut context = first.neighbourhood().row(&last[0], &mut carried)?; // (N,2h,W)
+                let mut pixels = first.neighbourhood().start_row(&last[0])?;
                 let mut kept = &last[1..];
                 for step in &steps {
                     let (own, rest) = kept.split_at(step.kept().len());

@@ -80,7 +80,7 @@ impl Step for RowStep {
     }
 
     fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
-        self.input.around().start_row(like)
+        self.input.neighbourhood().start_row(like)
     }
 
     fn row(&self, kept: &[Value], _: &mut Carried<'_>) -> Result<Vec<Value>> {

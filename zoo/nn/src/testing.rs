@@ -8,7 +8,7 @@ use zoo_sdk::{Binarization, DataSpec, Stream};
 use crate::{Error, Init, Model, Params, Result, Value, dist::PixelDistribution};
 
 /// A model with random weights, `factor` times the usual ones, for images `[C,H,W]` of `classes` classes: small weights hide faults. Those that start at 0 are drawn
-/// from the normal distribution.
+/// from a normal distribution, times `factor`.
 pub fn random<M: Model>(
     config: &M::Config,
     image: [usize; 3],
@@ -27,11 +27,11 @@ pub fn random<M: Model>(
     M::new(config, &data, &params)?;
     let mut weights = params.snapshot()?;
     for (name, array) in &mut weights {
-        let usual = array.as_f32()?;
-        let values = match usual.iter().all(|&w| w == 0.0) {
-            true => Stream::new(5).named(name).normal(usual.len()),
-            false => usual.iter().map(|w| w * factor).collect(),
-        };
+        let mut values = array.as_f32()?.to_vec();
+        if values.iter().all(|&w| w == 0.0) {
+            values = Stream::new(5).named(name).normal(values.len());
+        }
+        values.iter_mut().for_each(|w| *w *= factor);
         *array = zoo_graph::Array::f32(array.shape(), values)?;
     }
     M::new(config, &data, &Params::given(weights, &Device::Cpu))

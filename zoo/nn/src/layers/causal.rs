@@ -9,7 +9,7 @@ use crate::{Error, Init, Params, Result, Value, concat};
 pub struct CausalLinear {
     weight: Value,
     /// 1 where W_ij counts: below the diagonal, and not too far.
-    before: Value,
+    mask: Value,
 }
 
 impl CausalLinear {
@@ -21,18 +21,18 @@ impl CausalLinear {
             )));
         }
         let counts = |i: usize, j: usize| j < i && i - j <= context;
-        let before = (0..size * size).map(|at| f32::from(u8::from(counts(at / size, at % size))));
-        let before = Tensor::from_vec(before.collect(), (size, size), &Device::Cpu)?;
+        let mask = (0..size * size).map(|at| f32::from(u8::from(counts(at / size, at % size))));
+        let mask = Tensor::from_vec(mask.collect(), (size, size), &Device::Cpu)?;
         Ok(Self {
             weight: params.get("weight", &[size, size], Init::Constant(0.0))?,
-            before: Value::constant(before.to_device(params.device())?),
+            mask: Value::constant(mask.to_device(params.device())?),
         })
     }
 
     /// `[D,D]`, 0 where an output does not see an input.
     #[track_caller]
     pub fn weight(&self) -> Result<Value> {
-        self.weight.mul(&self.before)
+        self.weight.mul(&self.mask)
     }
 
     /// For drawing value after value: row j is what x_j adds to outputs j+1, j+2, ..., `[D,D]`.
@@ -53,7 +53,10 @@ impl CausalLinear {
     #[track_caller]
     pub fn next(sums: &Value, onward: &Value, x: &Value) -> Result<Value> {
         // What moves in at the end is never read.
-        let rest = concat(&[&sums.slice(1, 1, sums.dim(1)?)?, x], 1)?; // [N,D]
+        let rest = match sums.dim(1)? {
+            1 => x.clone(),
+            size => concat(&[&sums.slice(1, 1, size)?, x], 1)?, // [N,D]
+        };
         rest.add(&x.mul(&onward.unsqueeze(0)?)?)
     }
 }

@@ -5,8 +5,8 @@ mod masked;
 
 pub use causal::CausalLinear;
 pub use masked::{
-    Around, Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers,
-    RowPart,
+    Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, Neighbourhood, RowByRow,
+    RowByRowLayers, RowPart,
 };
 
 use candle_core::Tensor;

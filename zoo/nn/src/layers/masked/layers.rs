@@ -1,6 +1,6 @@
 //! Masked convolutions of successive layers, drawn together.
 
-use super::{Around, Carried, MaskedConv2d, RowByRow, RowPart};
+use super::{Carried, MaskedConv2d, Neighbourhood, RowByRow, RowPart};
 use crate::{Error, Result, Value, concat, stack};
 
 /// Masked convolutions of one shape in L successive layers, for drawing images pixel by pixel. What the rows above and the pixels to the left give each layer is known
@@ -8,7 +8,7 @@ use crate::{Error, Result, Value, concat, stack};
 #[derive(Clone, Debug)]
 pub struct RowByRowLayers {
     /// Of all layers side by side, the rows in a group for each.
-    around: Around,
+    neighbourhood: Neighbourhood,
     /// For the pixels to the left, `[L,KW/2*C,O]`.
     left: Option<Value>,
     /// For the pixel itself, `[O,C]` of each layer.
@@ -29,18 +29,22 @@ impl RowByRowLayers {
             .first()
             .ok_or_else(|| Error::input("there is no layer to draw"))?;
         let shape = |part: &RowByRow| {
-            let rows = part.around.rows.as_ref();
+            let rows = part.neighbourhood.rows.as_ref();
             let rows = rows.map(|rows| rows.weight.dims().to_vec());
-            (part.weight.dims().to_vec(), part.around.columns, rows)
+            (
+                part.weight.dims().to_vec(),
+                part.neighbourhood.columns,
+                rows,
+            )
         };
         if parts.iter().any(|part| shape(part) != shape(first)) {
             return Err(Error::input(
                 "layers that are drawn together have windows and feature maps alike",
             ));
         }
-        let Around {
+        let Neighbourhood {
             inputs, columns, ..
-        } = first.around;
+        } = first.neighbourhood;
         let seen = columns * inputs;
         // Being alike, all have rows, or a bias, or none has.
         let joined = |values: Vec<&Value>| match values[..] {
@@ -49,7 +53,7 @@ impl RowByRowLayers {
         };
         let rows: Vec<&RowPart> = parts
             .iter()
-            .filter_map(|part| part.around.rows.as_ref())
+            .filter_map(|part| part.neighbourhood.rows.as_ref())
             .collect();
         let weights = joined(rows.iter().map(|rows| &rows.weight).collect())?;
         let biases = joined(rows.iter().filter_map(|rows| rows.bias.as_ref()).collect())?;
@@ -65,7 +69,7 @@ impl RowByRowLayers {
             stack(&left.iter().collect::<Vec<_>>(), 0)
         };
         Ok(Self {
-            around: Around {
+            neighbourhood: Neighbourhood {
                 rows,
                 inputs: parts.len() * inputs,
                 columns,
@@ -80,13 +84,13 @@ impl RowByRowLayers {
     }
 
     /// What they see around the pixel.
-    pub fn around(&self) -> &Around {
-        &self.around
+    pub fn neighbourhood(&self) -> &Neighbourhood {
+        &self.neighbourhood
     }
 
     /// Feature maps that they read, of all layers.
     pub fn inputs(&self) -> usize {
-        self.around.inputs
+        self.neighbourhood.inputs
     }
 
     /// Begins a pixel, with what its row's context gives all layers `[N,L*O]` and what is carried.
@@ -96,7 +100,7 @@ impl RowByRowLayers {
         context: Option<&Value>,
         carried: &mut Carried<'a>,
     ) -> Result<LayersAtPixel<'a>> {
-        if self.around.rows.is_some() && context.is_none() {
+        if self.neighbourhood.rows.is_some() && context.is_none() {
             return Err(Error::input("a pixel lacks the context of its row"));
         }
         let mut terms = Vec::new();
@@ -160,7 +164,10 @@ impl LayersAtPixel<'_> {
             )));
         }
         let all = concat(&self.pixels.iter().collect::<Vec<_>>(), 1)?; // [N,L*C]
-        let (layers, columns) = (self.layers.own.len() as i64, self.layers.around.columns);
+        let (layers, columns) = (
+            self.layers.own.len() as i64,
+            self.layers.neighbourhood.columns,
+        );
         if let Some(before) = self.before {
             carried.leave(if columns == 1 {
                 all.clone()
@@ -219,14 +226,14 @@ mod tests {
             let together = RowByRowLayers::new(&convs).unwrap();
             assert_eq!(together.inputs(), layers * c);
             let row_of = |r: usize| x.slice(2, r, r + 1).unwrap().squeeze(2).unwrap();
-            let mut rows = together.around().start(&x, w).unwrap();
+            let mut rows = together.neighbourhood().start(&x, w).unwrap();
             let mut above = x.zeros_like_batch(&[layers * c, w]).unwrap();
             let mut drawn = Vec::new();
             for r in 0..h {
                 let mut carried = Carried::new(&rows);
-                let context = together.around().row(&above, &mut carried).unwrap();
+                let context = together.neighbourhood().row(&above, &mut carried).unwrap();
                 rows = carried.into_next();
-                let mut pixels = together.around().start_row(&x).unwrap();
+                let mut pixels = together.neighbourhood().start_row(&x).unwrap();
                 let (mut outs, mut seen) = (Vec::new(), Vec::new());
                 for column in 0..w {
                     let here = |v: &Value| {
@@ -276,7 +283,7 @@ mod tests {
         }
         let together = RowByRowLayers::new([&square, &square]).unwrap();
         let x = Value::from(Tensor::zeros((1, 4), crate::DType::F32, &Device::Cpu).unwrap());
-        let states = together.around().start_row(&x).unwrap();
+        let states = together.neighbourhood().start_row(&x).unwrap();
         let error = together.begin(None, &mut Carried::new(&states));
         assert!(error.unwrap_err().to_string().contains("context"));
 

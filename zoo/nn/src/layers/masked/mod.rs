@@ -146,7 +146,7 @@ impl MaskedConv2d {
         };
         let inputs = self.weight.dim(1)?;
         Ok(RowByRow {
-            around: Around {
+            neighbourhood: Neighbourhood {
                 rows,
                 inputs,
                 columns,
@@ -270,7 +270,7 @@ impl RowPart {
 
 /// What is seen around a pixel, and what of it is carried.
 #[derive(Clone, Debug)]
-pub struct Around {
+pub struct Neighbourhood {
     rows: Option<RowPart>,
     /// Feature maps of a pixel.
     inputs: usize,
@@ -278,7 +278,7 @@ pub struct Around {
     columns: usize,
 }
 
-impl Around {
+impl Neighbourhood {
     /// What is carried before the first row of `width`: zeros with the batch of `like`.
     pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
         match &self.rows {
@@ -309,7 +309,7 @@ impl Around {
 /// pixel does not grow with the image (Ramachandran et al., 2017).
 #[derive(Clone, Debug)]
 pub struct RowByRow {
-    around: Around,
+    neighbourhood: Neighbourhood,
     /// `[O,(KW/2+1)*C]`
     weight: Value,
     /// Where no rows are seen; else it is theirs.
@@ -318,19 +318,19 @@ pub struct RowByRow {
 
 impl RowByRow {
     /// What it sees around the pixel.
-    pub fn around(&self) -> &Around {
-        &self.around
+    pub fn neighbourhood(&self) -> &Neighbourhood {
+        &self.neighbourhood
     }
 
     /// Puts a pixel in place of the one that the newest of `states`, as left by this convolution first of all, holds: an image's own pixel is known only
     /// after it was predicted.
     #[track_caller]
     pub fn correct(&self, pixel: &Value, mut states: Vec<Value>) -> Result<Vec<Value>> {
-        match (self.around.columns, states.first_mut()) {
+        match (self.neighbourhood.columns, states.first_mut()) {
             (0, _) => {}
             (1, Some(state)) => *state = pixel.clone(),
             (columns, Some(state)) => {
-                let older = state.slice(1, 0, (columns - 1) * self.around.inputs)?;
+                let older = state.slice(1, 0, (columns - 1) * self.neighbourhood.inputs)?;
                 *state = concat(&[&older, pixel], 1)?; // [N,KW/2*C]
             }
             (_, None) => return Err(Error::input("there is no state to correct")),
@@ -346,18 +346,22 @@ impl RowByRow {
         context: &mut impl Iterator<Item = &'a Value>,
         carried: &mut Carried<'_>,
     ) -> Result<Value> {
-        let seen = if self.around.columns == 0 {
+        let seen = if self.neighbourhood.columns == 0 {
             pixel.clone()
         } else {
             let seen = concat(&[carried.take()?, pixel], 1)?; // [N,(KW/2+1)*C]
-            carried.leave(match self.around.columns {
+            carried.leave(match self.neighbourhood.columns {
                 1 => pixel.clone(),
-                columns => seen.slice(1, self.around.inputs, (columns + 1) * self.around.inputs)?,
+                columns => seen.slice(
+                    1,
+                    self.neighbourhood.inputs,
+                    (columns + 1) * self.neighbourhood.inputs,
+                )?,
             });
             seen
         };
         let own = seen.linear(&self.weight, self.bias.as_ref())?; // [N,O]
-        match (&self.around.rows, context) {
+        match (&self.neighbourhood.rows, context) {
             (None, _) => Ok(own),
             (Some(_), context) => match context.next() {
                 Some(above) => own.add(above),
@@ -473,8 +477,8 @@ mod tests {
                     (None, Some(rows)) => rows.forward(&newest, &mut carried).unwrap(),
                     (None, None) => unreachable!("a window without taps"),
                     (Some(pixels), _) => {
-                        let context = pixels.around().row(&newest, &mut carried).unwrap();
-                        let mut states = pixels.around().start_row(&x).unwrap();
+                        let context = pixels.neighbourhood().row(&newest, &mut carried).unwrap();
+                        let mut states = pixels.neighbourhood().start_row(&x).unwrap();
                         let mut outs = Vec::new();
                         for column in 0..w {
                             let here = |v: &Value| {
