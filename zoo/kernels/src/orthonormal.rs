@@ -16,6 +16,9 @@ pub fn orthonormal(side: usize, matrix: &mut [f32]) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// Squares of f64 below this have few digits or none, and quotients by them overflow.
+const SMALLEST: f64 = 1e-280;
+
 simd_fn! {
     /// Golub & Van Loan, Matrix Computations, algorithms 5.2.1 and 5.1.5 (backward accumulation).
     fn reflections(side: usize, a: &mut [f64], q: &mut [f64]) {
@@ -27,7 +30,8 @@ simd_fn! {
             // Away from the reflected axis, so that nothing cancels.
             normal[0] += if normal[0] < 0.0 { -norm } else { norm };
             let square = normal.iter().map(|v| v * v).sum::<f64>();
-            let factor = if square > 0.0 { 2.0 / square } else { 0.0 };
+            // Of a column whose squares lose digits there is no direction to reflect along: it is nothing but what rounding left.
+            let factor = if square > SMALLEST { 2.0 / square } else { 0.0 };
             reflect(side, k, &normal, factor, &mut sums, a);
             normals.push((normal, factor));
         }
@@ -96,6 +100,21 @@ mod tests {
                 .map(|i| ((i * i * 7 + i * 13) % 31) as f32 - 15.0)
                 .collect();
             check(side, &a);
+        }
+    }
+
+    #[test]
+    fn columns_too_small_to_square_are_left() {
+        // So small is what rounding leaves of a column that those before it nearly span, of matrices of low rank.
+        for tiny in [1e-150, 1e-160, 1e-170, 5e-324] {
+            let mut a = vec![tiny, tiny, tiny, tiny, -tiny, tiny, tiny, tiny, -tiny];
+            let mut q = vec![0.0; 9];
+            reflections(Simd::detect(), 3, &mut a, &mut q);
+            for (i, j) in (0..9).map(|at| (at / 3, at % 3)) {
+                let product: f64 = (0..3).map(|k| q[k * 3 + i] * q[k * 3 + j]).sum();
+                let expected = if i == j { 1.0 } else { 0.0 };
+                assert!((product - expected).abs() < 1e-9, "{tiny}: {q:?}");
+            }
         }
     }
 
