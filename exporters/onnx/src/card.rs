@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use zoo_graph::{DType, Distribution, Port};
 
-use crate::bundle::{GraphEntry, Manifest, STEPS};
+use crate::bundle::{GraphEntry, Manifest, STEPS, VariantEntry};
 
 /// What a card says beyond the manifest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,12 +155,11 @@ fn example(manifest: &Manifest) -> Option<(&String, &GraphEntry)> {
 }
 
 fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
+    // The runtime alone runs a file, not what a host drives.
     let file_for = |runtime: &str| {
-        let variant = graph
-            .variants
-            .iter()
-            .find(|v| v.runtimes.iter().any(|r| r == runtime));
-        variant.map(|v| v.file.as_str())
+        let serves = |v: &&VariantEntry| v.runtimes.iter().any(|r| r == runtime);
+        let mut files = graph.variants.iter().filter(|v| v.driver.is_none());
+        files.find(serves).map(|v| v.file.as_str())
     };
     let size = |port: &Port| port.shape_at(1).unwrap_or_default();
     let list = |sizes: &[usize]| {
@@ -278,7 +277,7 @@ fn proofs(out: &mut String, manifest: &Manifest) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "| graph | runtime | batch | output | largest difference | |\n|---|---|---|---|---|---|"
+        "| graph | file | runtime | batch | output | largest difference | |\n|---|---|---|---|---|---|---|"
     )?;
     for row in &manifest.proven {
         let difference = match (&row.error, row.max_abs) {
@@ -289,8 +288,8 @@ fn proofs(out: &mut String, manifest: &Manifest) -> fmt::Result {
         let verdict = if row.ok { "ok" } else { "FAILED" };
         writeln!(
             out,
-            "| {} | {} | {} | {} | {difference} | {verdict} |",
-            row.graph, row.runtime, row.batch, row.output
+            "| {} | `{}` | {} | {} | {} | {difference} | {verdict} |",
+            row.graph, row.variant, row.runtime, row.batch, row.output
         )?;
     }
     Ok(())
@@ -324,5 +323,47 @@ fn js_type(dtype: DType) -> (&'static str, &'static str) {
         DType::I32 => ("int32", "Int32Array"),
         DType::U8 => ("uint8", "Uint8Array"),
         DType::Bool => ("bool", "Uint8Array"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The card of a model that draws in loops, whose forms serve these runtimes.
+    fn text(forms: &[(&str, Option<&str>, &str)]) -> String {
+        let variants = forms.iter().map(|(file, driver, runtime)| VariantEntry {
+            file: (*file).into(),
+            driver: driver.map(Into::into),
+            runtimes: vec![(*runtime).into()],
+            ..VariantEntry::default()
+        });
+        let graph = GraphEntry {
+            inputs: vec![Port::batched("noise", &[1, 2, 2])],
+            variants: variants.collect(),
+            ..GraphEntry::default()
+        };
+        Card::default().text(&Manifest {
+            graphs: [("sample".to_owned(), graph)].into(),
+            ..Manifest::default()
+        })
+    }
+
+    #[test]
+    fn examples_run_files_that_need_no_host() {
+        let steps = ("onnx/sample.steps.json", Some(STEPS), "tract");
+        let flat = ("onnx/sample.tract.onnx", None, "tract");
+        let loops = ("onnx/sample.onnx", None, "ort");
+        let card = text(&[loops, steps, flat]);
+        assert!(
+            card.contains(r#"model_for_path("onnx/sample.tract.onnx")"#),
+            "{card}"
+        );
+        assert!(
+            card.contains(r#"InferenceSession("onnx/sample.onnx")"#),
+            "{card}"
+        );
+        let card = text(&[loops, steps]);
+        assert!(!card.contains("tract-onnx"), "{card}");
     }
 }

@@ -50,6 +50,12 @@ pub(in crate::lower) fn flatten(
     };
     let within = Scope::new(outer.body, Some(scope));
     let line = Parts::of(pixels, |name| within.ty(name).cloned())?;
+    if line.steps < 2 {
+        return Err(
+            "rows of one pixel do not become one flat scan: tract takes a scan of one step apart"
+                .into(),
+        );
+    }
     let mut flat = Flat::new(cx, outer, pixels, line);
     let place = flat.place()?;
     let cut = flat.slices()?;
@@ -379,7 +385,8 @@ impl<'a, 'c> Flat<'a, 'c> {
             let sizes = cx.list("drawn_shape", &sizes)?;
             let inputs = [line.as_str(), &sizes];
             let none = Attributes::new();
-            reshapes.push(node(target, "Reshape", &inputs, &[target], none, rows));
+            let name = format!("{target}/reshape");
+            reshapes.push(node(&name, "Reshape", &inputs, &[target], none, rows));
             outputs.push(line);
         }
         let input_axes: Vec<usize> = self.scanned.iter().map(|(_, axis, _)| *axis).collect();

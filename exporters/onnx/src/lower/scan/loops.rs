@@ -226,7 +226,7 @@ pub(in crate::lower) fn to_loop(
             let stacked = cx.define("stacked", ty);
             let perm = attributes([("perm", ints(&perm))]);
             after.push(node(
-                &given,
+                &format!("{given}/transpose"),
                 "Transpose",
                 &[&stacked],
                 &[&given],
@@ -237,7 +237,12 @@ pub(in crate::lower) fn to_loop(
         }
         outputs.push(given);
     }
-    let mut inputs = vec![trips, String::new()];
+    // Without states the condition is the last input, and an input that is left out cannot be the last.
+    let condition = match parts.states {
+        0 => cx.add("condition", Array::bool([], [1]).map_err(error)?),
+        _ => String::new(),
+    };
+    let mut inputs = vec![trips, condition];
     inputs.extend_from_slice(&scan.inputs[..parts.states]);
     let body = attributes([("body", Attribute::Graph(Box::new(body)))]);
     let mut written = node(&scan.name, "Loop", &[], &[], body, scan);

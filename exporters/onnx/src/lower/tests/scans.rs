@@ -191,6 +191,33 @@ fn only_what_is_alike_is_packed() {
 }
 
 #[test]
+fn steps_without_states_become_a_loop_too() {
+    let mut step = Net::new("step");
+    step.input(Port::batched("u", &[2]));
+    step.node("x", "Tanh", &["u"], &[]);
+    let step = step.outputs(&["x"]);
+    let mut net = Net::new("net");
+    net.input(Port::batched("noise", &[3, 2]));
+    net.nodes(
+        &["xs"],
+        "Scan",
+        &["noise"],
+        &[
+            sub_graph(step),
+            ("num_scan_inputs", Int(1)),
+            ("scan_input_axes", Ints(vec![1])),
+            ("scan_output_axes", Ints(vec![1])),
+        ],
+    );
+    let graph = net.outputs(&["xs"]);
+    for target in [Target::Ort, Target::Tract] {
+        let written = form(&graph, target);
+        assert_same(&graph, &written, &target.to_string());
+        check(&encode(&written, &[])).unwrap_or_else(|e| panic!("{target}: {e}\n{written}"));
+    }
+}
+
+#[test]
 fn what_has_no_loops_says_so() {
     let error = lower(&sampler(false), Target::CandleOnnx).unwrap_err();
     assert!(matches!(error, Error::Lower { .. }), "{error}");
