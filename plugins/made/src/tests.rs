@@ -1,9 +1,6 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
-use zoo_nn::{
-    dist::{Likelihood, PixelDistribution},
-    testing::{Autoregressive, random},
-};
+use zoo_nn::testing::{random, with_list};
 
 use super::*;
 
@@ -17,55 +14,36 @@ fn config(hidden: &[usize], masks: usize, direct: bool) -> Config {
 
 #[test]
 fn it_is_causal_normalised_and_draws_what_it_says() {
-    for (hidden, masks, direct) in [
-        (&[40][..], 1, false),
-        (&[40], 1, true),
-        (&[60, 50], 1, false),
-        (&[60, 50, 50], 3, false),
-        (&[60, 50, 50], 3, true),
+    for (image, hidden, masks, direct) in [
+        ([1, 2, 3], &[40][..], 1, false),
+        ([3, 1, 2], &[40], 1, true),
+        ([1, 2, 3], &[60, 50], 1, false),
+        ([3, 1, 2], &[60, 50, 50], 3, false),
+        ([1, 2, 3], &[60, 50, 50], 3, true),
     ] {
-        let model: Made = random(&config(hidden, masks, direct), [1, 2, 3], 0, 3.0).unwrap();
-        let tested = Autoregressive {
-            image: model.image,
-            pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
-            parameters: &|x| model.forward(x)?.reshape(&[-1, 1, 2, 3]),
-            nll: &|x| model.nll(x),
-            draw: &|inputs| model.draw(inputs),
-        };
-        let checks: [(&str, Result<()>); 5] = [
-            ("causal", tested.is_causal()),
-            ("sees all", tested.sees_all_before()),
-            ("sums to one", tested.sums_to_one()),
-            ("draws what is likely", tested.draws_what_is_likely()),
-            ("draws as naively", tested.draws_as_naively()),
-        ];
-        for (what, result) in checks {
-            result.unwrap_or_else(|e| {
-                panic!("{hidden:?}, {masks} masks, direct {direct}: {what}: {e}")
-            });
-        }
+        let model: Made = random(&config(hidden, masks, direct), image, 0, 3.0).unwrap();
+        let (forward, nll) = (|x: &Value| model.forward(x), |x: &Value| model.nll(x));
+        let draw = |inputs: &[&Value]| model.draw(inputs);
+        with_list(image, forward, nll, draw, |model| model.is_sound()).unwrap_or_else(|e| {
+            panic!("{image:?}, {hidden:?}, {masks} masks, direct {direct}: {e}")
+        });
     }
 }
 
 #[test]
 fn each_mask_is_causal_and_another() {
-    let model: Made = random(&config(&[30, 20], 4, false), [1, 2, 3], 0, 3.0).unwrap();
+    let image = [1, 2, 3];
+    let model: Made = random(&config(&[30, 20], 4, false), image, 0, 3.0).unwrap();
     let x = Stream::new(2).uniform(6);
     let x: Value = Tensor::from_vec(x, (1, 6), &Device::Cpu).unwrap().into();
     let mut seen = Vec::new();
     for mask in 0..4 {
-        let tested = Autoregressive {
-            image: model.image,
-            pixel: PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
-            parameters: &|x| {
-                model
-                    .under(&x.flatten(1)?, mask, None)?
-                    .reshape(&[-1, 1, 2, 3])
-            },
-            nll: &|x| model.nll(x),
-            draw: &|inputs| model.draw(inputs),
-        };
-        tested.is_causal().unwrap();
+        let forward = |x: &Value| model.under(&x.flatten(1)?, mask, None);
+        let (nll, draw) = (
+            |x: &Value| model.nll(x),
+            |inputs: &[&Value]| model.draw(inputs),
+        );
+        with_list(image, forward, nll, draw, |model| model.is_causal()).unwrap();
         let logits = model.under(&x, mask, None).unwrap();
         seen.push(logits.tensor().to_vec2::<f32>().unwrap());
     }

@@ -23,7 +23,7 @@ pub struct Config {
     #[schemars(range(min = 1))]
     pub layers: usize,
     /// Side of the first layer's windows, odd.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 3))]
     pub first_kernel: usize,
     /// Side of the other layers' windows, odd.
     #[schemars(range(min = 1))]
@@ -58,7 +58,6 @@ impl Default for Config {
 /// The model: x (N,C,H,W) [, label (N)] -> parameters of every p(x_i | x_<i) (N,C*K,H,W).
 pub struct GatedPixelCnn {
     image: [usize; 3],
-    channels: usize,
     classes: Option<usize>,
     pixel: PixelDistribution,
     vertical: MaskedConv2d,
@@ -161,16 +160,20 @@ impl Layer {
     }
 
     fn row_by_row(&self) -> Result<Step> {
-        let rows = |conv: &MaskedConv2d| {
-            let rows = conv.rows()?;
-            rows.ok_or_else(|| Error::input("a vertical stack sees rows"))
-        };
         Ok(Step {
-            vertical: rows(&self.vertical)?,
-            across: rows(&self.across)?,
+            vertical: vertical(&self.vertical)?,
+            across: vertical(&self.across)?,
             residual: self.residual.row_by_row()?,
         })
     }
+}
+
+/// A convolution of the vertical stack for drawing.
+fn vertical(conv: &MaskedConv2d) -> Result<RowPart> {
+    let rows = conv.rows()?;
+    rows.ok_or_else(|| {
+        Error::input("model.first_kernel must be at least 3: the vertical stack sees rows above")
+    })
 }
 
 /// A layer's convolutions for drawing, save the horizontal one: those of all layers are drawn together.
@@ -198,7 +201,7 @@ impl GatedPixelCnn {
     pub fn draw(&self, inputs: &[&Value], label: Option<&Value>) -> Result<Value> {
         let [colours, _, width] = self.image;
         let first = self.horizontal.row_by_row()?;
-        let above = self.vertical.rows()?;
+        let above = vertical(&self.vertical)?;
         let steps = self
             .layers
             .iter()
@@ -208,7 +211,7 @@ impl GatedPixelCnn {
         let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
         let noise = inputs[0];
         let mut states = Vec::new();
-        for rows in above.iter().chain(steps.iter().map(|s| &s.vertical)) {
+        for rows in std::iter::once(&above).chain(steps.iter().map(|s| &s.vertical)) {
             states.extend(rows.start(noise, width)?);
         }
         let raster = Raster {
@@ -221,10 +224,7 @@ impl GatedPixelCnn {
             |states, last| {
                 let mut carried = Carried::new(states);
                 let mut pixels = first.neighbourhood().start_row(&last[0])?;
-                let mut v = match &above {
-                    Some(above) => above.forward(&last[0], &mut carried)?, // (N,F,W)
-                    None => last[0].zeros_like_batch(&[self.channels, width])?,
-                };
+                let mut v = above.forward(&last[0], &mut carried)?; // (N,F,W)
                 let mut gates = Vec::new();
                 for (i, (layer, step)) in self.layers.iter().zip(&steps).enumerate() {
                     let features = step.vertical.forward(&v, &mut carried)?; // (N,2F,W)
@@ -336,7 +336,6 @@ impl Model for GatedPixelCnn {
         };
         Ok(Self {
             image: data.image,
-            channels: config.channels,
             classes,
             pixel,
             vertical: conv("vertical", colours, f, [k, k], Mask::Above)?,

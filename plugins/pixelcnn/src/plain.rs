@@ -21,7 +21,7 @@ pub struct Config {
     #[schemars(range(min = 1))]
     pub blocks: usize,
     /// Side of the first layer's window, odd.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 3))]
     pub first_kernel: usize,
     /// Side of the windows inside the blocks, odd.
     #[schemars(range(min = 1))]

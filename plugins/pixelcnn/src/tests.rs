@@ -28,11 +28,12 @@ fn ones(x: &Value) -> Value {
 /// Holds both models, the second also with labels, to a requirement.
 fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'_>)) {
     let distribution = PixelDistribution::new(pixel.0, pixel.1).unwrap();
+    // Maps that do not fall into equal groups for three colours.
     let config = plain::Config {
-        channels: 12,
+        channels: 10,
         blocks: 2,
         first_kernel: 5,
-        head: 24,
+        head: 22,
         likelihood: pixel.0,
         levels: pixel.1,
         ..Default::default()
@@ -50,11 +51,11 @@ fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'
     );
     for (name, conditional) in [("gated", false), ("conditional", true)] {
         let config = gated::Config {
-            channels: 12,
+            channels: 10,
             layers: 3,
             first_kernel: 5,
             kernel: 3,
-            head: 24,
+            head: 22,
             conditional,
             likelihood: pixel.0,
             levels: pixel.1,

@@ -145,7 +145,7 @@ impl Model for PixelCnnPp {
         }
         let pixel = match (config.likelihood, colours) {
             (Likelihood::Logistics, 1 | 3) => PixelDistribution::logistics(config.components)?,
-            (Likelihood::Bernoulli, 1) => PixelDistribution::new(dist::Likelihood::Bernoulli, 2)?,
+            (Likelihood::Bernoulli, 1) => PixelDistribution::BINARY,
             (likelihood, _) => {
                 return Err(Error::input(format!(
                     "images of {colours} colours do not fit model.likelihood = {}: logistics takes 1 or 3 colours, bernoulli 1",

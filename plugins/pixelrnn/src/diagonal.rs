@@ -97,7 +97,7 @@ fn mirror(width: usize, device: &Device) -> Result<Value> {
 impl Layer for DiagonalLayer {
     const INFO: Info = info(
         "diagonal-bilstm",
-        "PixelRNN whose states go along both diagonals, and so see all pixels before",
+        "PixelRNN whose states go along both diagonals",
     );
 
     type Step = DiagonalStep;

@@ -36,7 +36,7 @@ pub struct Config {
     /// Recurrent layers.
     pub layers: usize,
     /// Side of the first layer's window, odd.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 3))]
     pub first_kernel: usize,
     /// Feature maps of the last hidden layer.
     #[schemars(range(min = 1))]

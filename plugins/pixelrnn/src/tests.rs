@@ -14,11 +14,12 @@ fn levels(levels: usize) -> Kind {
 }
 
 fn model<L: Layer>(image: [usize; 3], kind: Kind, require: &dyn Fn(&str, Autoregressive<'_>)) {
+    // Maps that do not fall into equal groups for three colours.
     let config = Config {
-        channels: 12,
+        channels: 10,
         layers: 2,
         first_kernel: 3,
-        head: 24,
+        head: 22,
         likelihood: kind.0,
         levels: kind.1,
     };

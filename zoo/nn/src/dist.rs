@@ -58,6 +58,11 @@ enum Kind {
 }
 
 impl PixelDistribution {
+    /// Of values that are 0 or 1.
+    pub const BINARY: Self = Self {
+        kind: Kind::Bernoulli,
+    };
+
     /// Colours that have parameters of their own. `levels`, 2 to 256, are those of [`Likelihood::Softmax`].
     pub fn new(likelihood: Likelihood, levels: usize) -> Result<Self> {
         if !(2..=256).contains(&levels) {
@@ -244,7 +249,7 @@ pub fn draw_list(
     logit: impl Fn(&[Value], &[Value]) -> Result<Value>,
     next: impl Fn(&[Value], &[Value], &Value) -> Result<Vec<Value>>,
 ) -> Result<Value> {
-    let pixel = PixelDistribution::new(Likelihood::Bernoulli, 2)?;
+    let pixel = PixelDistribution::BINARY;
     let lists = inputs
         .iter()
         .map(|input| input.flatten(1))
@@ -374,7 +379,7 @@ mod tests {
         [
             PixelDistribution::logistics(1).unwrap(),
             PixelDistribution::logistics(3).unwrap(),
-            PixelDistribution::new(Likelihood::Bernoulli, 2).unwrap(),
+            PixelDistribution::BINARY,
             PixelDistribution::new(Likelihood::Softmax, 2).unwrap(),
             PixelDistribution::new(Likelihood::Softmax, 5).unwrap(),
         ]

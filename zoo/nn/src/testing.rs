@@ -51,6 +51,32 @@ pub struct Autoregressive<'a> {
     pub draw: &'a dyn Fn(&[&Value]) -> Result<Value>,
 }
 
+/// Holds a model of binary values that follow each other as a list, plane by plane, as [`dist::draw_list`](crate::dist::draw_list) draws them, to what `require`
+/// asks. It sees the model's images `(C,H,W)` as such of one colour, (1,C*H,W).
+///
+/// `forward` gives logits (N,C*H*W) of images (N,C,H,W), `nll` and `draw` what [`Autoregressive`] says.
+pub fn with_list<T>(
+    image: [usize; 3],
+    forward: impl Fn(&Value) -> Result<Value>,
+    nll: impl Fn(&Value) -> Result<Value>,
+    draw: impl Fn(&[&Value]) -> Result<Value>,
+    require: impl FnOnce(Autoregressive<'_>) -> T,
+) -> T {
+    let [c, h, w] = image;
+    let own = |x: &Value| x.reshape(&[-1, c as i64, h as i64, w as i64]); // (N,C,H,W)
+    let tall = |x: Value| x.reshape(&[-1, 1, (c * h) as i64, w as i64]); // (N,1,C*H,W)
+    require(Autoregressive {
+        image: [1, c * h, w],
+        pixel: PixelDistribution::BINARY,
+        parameters: &|x| tall(forward(&own(x)?)?),
+        nll: &|x| nll(&own(x)?),
+        draw: &|inputs| {
+            let inputs: Vec<Value> = inputs.iter().map(|x| own(x)).collect::<Result<_>>()?;
+            tall(draw(&inputs.iter().collect::<Vec<_>>())?)
+        },
+    })
+}
+
 /// Something that must hold.
 fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     if holds {
@@ -130,6 +156,15 @@ impl Autoregressive<'_> {
             }
         }
         Ok(sees)
+    }
+
+    /// All requirements of a model that sees everything before a value.
+    pub fn is_sound(&self) -> Result<()> {
+        self.is_causal()?;
+        self.sees_all_before()?;
+        self.sums_to_one()?;
+        self.draws_what_is_likely()?;
+        self.draws_as_naively()
     }
 
     /// No prediction depends on its own value or on later ones: by gradient, and when they change.

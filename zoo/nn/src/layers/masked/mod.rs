@@ -27,7 +27,8 @@ pub struct MaskedConfig {
     pub kernel: [usize; 2],
     /// What it sees.
     pub mask: Mask,
-    /// Colours of a pixel, predicted one after the other. Feature maps fall into as many equal groups: the first group predicts the first colour.
+    /// Colours of a pixel, predicted one after the other. Feature maps fall into as many groups, of sizes that differ by one at most: the first predicts the
+    /// first colour.
     pub colours: usize,
     /// Parts that the outputs fall into, each with a group for every colour: 1, or the parts of a gate.
     pub parts: usize,
@@ -62,10 +63,15 @@ impl MaskedConv2d {
                 "a masked convolution's window has odd sides, not {rows}x{columns}"
             )));
         }
-        let groups = colours * parts;
-        if groups == 0 || !inputs.is_multiple_of(colours) || !outputs.is_multiple_of(groups) {
+        if parts == 0 || !outputs.is_multiple_of(parts) {
             return Err(Error::input(format!(
-                "{inputs} and {outputs} feature maps do not fall into equal groups for {colours} colours"
+                "{outputs} feature maps do not fall into {parts} equal parts"
+            )));
+        }
+        let fewest = inputs.min(outputs / parts);
+        if colours == 0 || fewest < colours {
+            return Err(Error::input(format!(
+                "{fewest} feature maps are too few for {colours} colours: each needs one of its own"
             )));
         }
         let init = Init::fan_in(inputs * rows * columns);
@@ -429,6 +435,10 @@ mod tests {
         // Two maps for each colour.
         let wide = centre(Mask::A, 6, 3, 1);
         assert_eq!(wide[6..12], [1., 1., 0., 0., 0., 0.]);
+        // Five maps: two for red, two for green, one for blue.
+        let odd = centre(Mask::A, 5, 3, 1);
+        assert_eq!(odd[5..10], [1., 1., 0., 0., 0.]);
+        assert_eq!(odd[10..15], [1., 1., 1., 1., 0.]);
     }
 
     #[test]
@@ -511,9 +521,10 @@ mod tests {
         for (kernel, inputs, outputs, colours, parts) in [
             ([2, 3], 3, 3, 1, 1),
             ([3, 4], 3, 3, 1, 1),
-            ([3, 3], 4, 3, 3, 1),
-            ([3, 3], 3, 4, 3, 1),
-            ([3, 3], 3, 3, 3, 2),
+            ([3, 3], 2, 3, 3, 1),
+            ([3, 3], 3, 2, 3, 1),
+            ([3, 3], 3, 4, 3, 2),
+            ([3, 3], 3, 3, 1, 2),
             ([3, 3], 3, 3, 0, 1),
             ([3, 3], 3, 3, 1, 0),
         ] {
