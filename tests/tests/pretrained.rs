@@ -61,14 +61,15 @@ fn bundles_compute_the_same_on_every_runtime() {
 #[test]
 fn the_same_noise_draws_the_same_images() {
     for bundle in bundles() {
-        if bundle.model == "pixelcnn-pp" {
-            // One of 256 levels: noise may lie on an edge. The test above compares it on noise that does not.
-            continue;
-        }
+        // One of 256 levels: noise may lie so close to an edge that rounding decides, and what follows differs. Most images have no such pixel.
+        let (count, differing) = match bundle.model.as_str() {
+            "pixelcnn-pp" => (32, 3),
+            _ => (2, 0),
+        };
         let opened = Bundle::open(&bundle.dir).unwrap();
         let draw = |runtime: &str| {
             let options = SampleOptions {
-                count: 2,
+                count,
                 runtime: Some(runtime.to_owned()),
                 threads: 1,
                 ..SampleOptions::new(&bundle.dir)
@@ -85,10 +86,68 @@ fn the_same_noise_draws_the_same_images() {
                 println!("{}: nothing was exported for {runtime}", bundle.name);
                 continue;
             }
-            let pairs = draw(runtime).into_iter().zip(&expected);
-            let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-4, "{} on {runtime}: {worst}", bundle.name);
+            let drawn = draw(runtime);
+            assert_eq!(drawn.len(), expected.len());
+            let size = expected.len() / count;
+            let images = drawn.chunks(size).zip(expected.chunks(size));
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
+            let others = images.filter(|(a, b)| !a.iter().zip(*b).all(close));
+            let others = others.count();
+            assert!(
+                others <= differing,
+                "{} on {runtime}: {others} of {count} images differ",
+                bundle.name
+            );
         }
+    }
+}
+
+#[test]
+fn what_is_given_is_kept_and_the_rest_is_drawn() {
+    const SIDE: u32 = 28;
+    let folder = tempfile::tempdir().unwrap();
+    let picture = |name: &str, grey: &dyn Fn(u32, u32) -> u8| {
+        let path = folder.path().join(name);
+        let pixels = image::GrayImage::from_fn(SIDE, SIDE, |x, y| image::Luma([grey(x, y)]));
+        pixels.save(&path).unwrap();
+        path
+    };
+    // A stripe of light grey, which a model of binary images takes as white; of its upper half is given.
+    let stripe = |x: u32| (8..20).contains(&x);
+    let above = |y: u32| y < SIDE / 2;
+    let known = sample::Known {
+        given: picture("given.png", &|x, _| if stripe(x) { 200 } else { 40 }),
+        mask: picture("mask.png", &|_, y| if above(y) { 255 } else { 0 }),
+    };
+    let bundles = bundles();
+    let bundle = bundles.iter().find(|b| b.name == "pixelcnn-fashion");
+    let draw = |runtime: &str| -> Vec<f32> {
+        let options = SampleOptions {
+            count: 3,
+            known: Some(known.clone()),
+            runtime: Some(runtime.to_owned()),
+            ..SampleOptions::new(&bundle.unwrap().dir)
+        };
+        let images = sample(&registry(), &options).unwrap().images;
+        images.as_f32().unwrap().to_vec()
+    };
+    let expected = draw("candle");
+    let size = (SIDE * SIDE) as usize;
+    assert_eq!(expected.len(), 3 * size);
+    let images: Vec<&[f32]> = expected.chunks(size).collect();
+    for image in &images {
+        for (at, &value) in (0..).zip(*image) {
+            let (x, y) = (at % SIDE, at / SIDE);
+            assert!(value == 0.0 || value == 1.0, "({x},{y}) is {value}");
+            assert!(
+                !above(y) || (value == 1.0) == stripe(x),
+                "({x},{y}) is not as given"
+            );
+        }
+    }
+    assert_ne!(images[0], images[1], "nothing was drawn");
+    for runtime in runtimes() {
+        assert_eq!(draw(runtime.name()), expected, "{}", runtime.name());
     }
 }
 
@@ -116,7 +175,7 @@ fn bundles_are_as_good_as_they_say() {
         };
         let measured = evaluate(&registry(), &options, &mut Silent).unwrap();
         assert!(!measured.metrics.is_empty(), "{}", bundle.name);
-        // The manifest's figures are of 1,000 images at most.
+        // Where a manifest's figures are of the first 1,000 test images, as they are unless the export asks for more.
         let same = measured.images as f64 == manifest.metrics["test/images"];
         let tolerance = if same { 1e-3 } else { 5e-2 };
         for (name, value) in &measured.metrics {
