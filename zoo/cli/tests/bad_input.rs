@@ -31,6 +31,14 @@ fn transcript<S: AsRef<str>>(place: &Place, lines: &[S]) -> String {
 #[test]
 fn usage() {
     let place = Place::new();
+    place.ok(&[
+        "sample",
+        "pretrained:vae-fashion",
+        "-n",
+        "1",
+        "--out",
+        "grid.png",
+    ]);
     let lines = [
         "trian vae",
         "train vae",
@@ -49,8 +57,14 @@ fn usage() {
         "sample run --out nowhere/grid.png",
         "sample pretrained:pixelcnn-mnits --out grid.png",
         "sample pretrained:vae-fashion -n 1 --out vae.gif",
+        "sample pretrained:vae-fashion --out grid.jpg",
+        "sample pretrained:vae-fashion --given grid.png --mask grid.png --out completed.png",
+        "sample pretrained:pixelcnn-fashion --given grid.png --out completed.png",
+        "sample pretrained:pixelcnn-fashion --given nowhere.png --mask grid.png --out completed.png",
+        "sample pretrained:pixelcnn-fashion --given grid.png --mask grid.png --out completed.png",
         "bench-sample vae --pixels 8",
         "bench-sample nade --torch python3",
+        "bench-sample pixelcnn --set model.likelihood=softmax --pixels 4 --torch python3",
         "inspect nowhere.onnx",
         "completions tcsh",
         "runtime install torch",

@@ -86,7 +86,7 @@ impl Samples {
         let columns = (self.images.shape().first().copied().unwrap_or(1) as f64)
             .sqrt()
             .ceil() as usize;
-        if !is_gif(path) {
+        if !picture::has_extension(path, "gif") {
             let grid = picture::grid(&self.images, columns, None)?;
             return Ok(picture::save_png(&grid, path)?);
         }
@@ -100,11 +100,6 @@ impl Samples {
         let frames = picture::drawing(&self.images, self.mask.as_ref(), columns)?;
         Ok(picture::save_gif(&frames, path)?)
     }
-}
-
-fn is_gif(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str());
-    extension.is_some_and(|e| e.eq_ignore_ascii_case("gif"))
 }
 
 /// Whether images come from uniform noise for each of their values.

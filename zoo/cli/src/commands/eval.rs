@@ -89,11 +89,11 @@ pub fn run(args: Eval, globals: &Globals) -> Result {
 
 fn text(e: &Evaluation) -> String {
     let binarization = match e.binarization.as_str() {
-        "none" => String::new(),
-        how => format!(", binarised: {how}"),
+        "none" => "not binarised".to_owned(),
+        how => format!("binarised: {how}"),
     };
     let mut text = format!(
-        "{} on {} images of {} ({}{binarization}), {:.1} s\n",
+        "{} on {} images of {} ({}, {binarization}), {:.1} s\n",
         e.model, e.images, e.data, e.split, e.seconds
     );
     let rows: Vec<_> = e

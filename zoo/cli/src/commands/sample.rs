@@ -20,7 +20,8 @@ Examples:
   zoo sample pretrained:pixelcnn-mnist --out digits.gif
   zoo sample runs/pixelcnn --given half.png --mask upper-half-white.png -n 16 --out completed.png
 
-The same seed draws the same picture in every runtime.";
+The same seed draws the same picture in every runtime. Where pixels have 256 levels, rounding can
+make an image differ now and then.";
 
 /// Draw images with a trained model
 #[derive(Debug, Args)]

@@ -95,11 +95,17 @@ impl Place {
     /// `text` without what differs from machine to machine and from run to run.
     pub fn redacted(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for folder in [
-            self.folder.path().canonicalize().unwrap().as_path(),
-            self.folder.path(),
+        let pretrained = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pretrained");
+        let pretrained = Path::new(pretrained).canonicalize().unwrap();
+        for (folder, name) in [
+            (
+                self.folder.path().canonicalize().unwrap().as_path(),
+                "[folder]",
+            ),
+            (self.folder.path(), "[folder]"),
+            (pretrained.as_path(), "[pretrained]"),
         ] {
-            text = text.replace(&folder.display().to_string(), "[folder]");
+            text = text.replace(&folder.display().to_string(), name);
         }
         // Compiled in or not, it says the same.
         text = text.replace(", candle-onnx", "");

@@ -155,7 +155,8 @@ fn prepare(
     ];
     training.given = Given {
         data: Some("fashion-small".to_owned()),
-        set: fixed.iter().chain(&options.set).cloned().collect(),
+        // The later of two wins: rows are labelled with these sizes.
+        set: options.set.iter().chain(&fixed).cloned().collect(),
         steps: Some(1),
         ..Given::default()
     };
@@ -197,6 +198,14 @@ impl Case<'_> {
             threads: options.threads,
             ..LoadOptions::default()
         };
+        let config = &self.bundle.manifest().config;
+        let binary = config.get("likelihood").is_some_and(|l| l == "bernoulli");
+        let conditional = config.get("conditional").is_some_and(|c| c == true);
+        if options.torch.is_some() && (!binary || conditional) {
+            return Err(Error::Usage(
+                "--torch: PyTorch draws binary images without classes only; leave out --set model.likelihood and model.conditional".to_owned(),
+            ));
+        }
         let trained = open(self.registry, self.bundle.dir(), Which::Auto)?;
         let candle = |name: &str| -> Result<Box<dyn Loaded>> {
             let session = trained.session(self.registry, options.threads, "cpu")?;
@@ -346,10 +355,11 @@ impl Case<'_> {
             whole_ms: f64,
             cached_ms: f64,
         }
-        let problem = |message: String| {
-            Error::Usage(format!(
-                "--torch {}: {message}\n  try: python3 -m venv torch-venv && torch-venv/bin/pip install torch safetensors numpy, then --torch torch-venv/bin/python",
-                python.display()
+        let problem =
+            |message: String| Error::Usage(format!("--torch {}: {message}", python.display()));
+        let missing = |message: String| {
+            problem(format!(
+                "{message}\n  try: python3 -m venv torch-venv && torch-venv/bin/pip install torch safetensors numpy, then --torch torch-venv/bin/python"
             ))
         };
         let exchange = |error: crate::onnx_file::Error| Error::Usage(error.to_string());
@@ -367,13 +377,15 @@ impl Case<'_> {
             .arg(format!("--threads={}", self.options.threads))
             .arg(format!("--seconds={}", self.options.time.as_secs_f64()))
             .output()
-            .map_err(|error| problem(error.to_string()))?;
+            .map_err(|error| missing(error.to_string()))?;
         if !ended.status.success() {
             let said = String::from_utf8_lossy(&ended.stderr);
             let last = said.lines().rfind(|line| !line.trim().is_empty());
-            return Err(problem(
-                last.unwrap_or("it ended without a word").trim().to_owned(),
-            ));
+            let last = last.unwrap_or("it ended without a word").trim().to_owned();
+            return Err(match last.starts_with("ModuleNotFoundError") {
+                true => missing(last),
+                false => problem(last),
+            });
         }
         let said = String::from_utf8_lossy(&ended.stdout);
         let line: Line =

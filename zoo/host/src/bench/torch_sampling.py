@@ -112,8 +112,6 @@ def gate(x):
 
 class GatedPixelCnn:
     def __init__(self, weights, config):
-        if config.get("conditional"):
-            raise SystemExit("a conditional gated-pixelcnn is not compared with PyTorch; leave out model.conditional")
         self.vertical = Masked(weights, "vertical", "above")
         self.horizontal = Masked(weights, "horizontal", "A")
         parts = {"vertical": "above and own", "across": "above and own", "horizontal": "B", "residual": "B"}

@@ -16,7 +16,7 @@ const BLANK: [f32; 3] = [0.13, 0.19, 0.29];
 /// How long a frame is seen, and the last one, in milliseconds.
 const DELAYS: [u32; 2] = [70, 2500];
 
-/// The pictures that show images `[N,C,H,W]` while they are drawn in raster order, from nothing to the whole; as [`grid()`] in rows of
+/// The pictures that show images `[N,C,H,W]` while they are drawn in raster order, all colours of a pixel at once, from nothing to the whole; as [`grid()`] in rows of
 /// `columns`. Where `known [1,C,H,W]` is above a half, an image was given and is seen from the beginning.
 ///
 /// # Errors

@@ -104,12 +104,15 @@ fn write(bytes: &[u8], path: &Path) -> Result<()> {
 /// Says whether a picture could be written at `path`, before one is computed.
 ///
 /// # Errors
-/// There is no such folder, or `path` is a folder itself.
+/// There is no such folder, `path` is a folder itself, or it is named like no picture that is written: `.png` or `.gif`.
 pub fn check_destination(path: &Path) -> Result<()> {
     let folder = folder_of(path);
     let cause = if path.is_dir() {
         let inside = path.join("grid.png");
         format!("it is a folder; name a file, such as {}", inside.display())
+    } else if !(has_extension(path, "png") || has_extension(path, "gif")) {
+        let png = path.with_extension("png");
+        format!("pictures are .png or .gif; name it {}", png.display())
     } else if folder.is_dir() {
         return Ok(());
     } else if folder.exists() {
@@ -118,6 +121,12 @@ pub fn check_destination(path: &Path) -> Result<()> {
         format!("there is no folder {}; make it first", folder.display())
     };
     Err(failed(path, cause))
+}
+
+/// Whether the name of `path` ends so, in small letters or large.
+pub(crate) fn has_extension(path: &Path, extension: &str) -> bool {
+    let own = path.extension().and_then(|e| e.to_str());
+    own.is_some_and(|own| own.eq_ignore_ascii_case(extension))
 }
 
 fn folder_of(path: &Path) -> &Path {
