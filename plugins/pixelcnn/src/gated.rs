@@ -8,7 +8,9 @@ use zoo_nn::{
     dist::{
         self, Likelihood, PixelDistribution, complete_ports, nll_loss, nll_metrics, sample_ports,
     },
-    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers, RowPart},
+    layers::{
+        Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers, RowPart, check_masked,
+    },
     raster_scan,
 };
 
@@ -316,6 +318,17 @@ impl Model for GatedPixelCnn {
             (true, 0) => return Err(no_labels()),
             (true, classes) => Some(classes),
         };
+        check_masked(
+            colours,
+            &[
+                ("model.channels", config.channels, 1),
+                ("model.head", config.head, 1),
+            ],
+            &[
+                ("model.first_kernel", config.first_kernel),
+                ("model.kernel", config.kernel),
+            ],
+        )?;
         let conv = |name: &str, from, to, kernel, mask| {
             let masked = MaskedConfig {
                 kernel,

@@ -6,7 +6,7 @@ use zoo_nn::{
     Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Pixel, Raster, Result,
     Row, StepCx, Value,
     dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
-    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers},
+    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers, check_masked},
     raster_scan,
 };
 
@@ -215,6 +215,17 @@ impl Model for PixelCnn {
     fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
         let [colours, _, _] = data.image;
         let pixel = PixelDistribution::new(config.likelihood, config.levels)?;
+        check_masked(
+            colours,
+            &[
+                ("model.channels", config.channels, 2),
+                ("model.head", config.head, 1),
+            ],
+            &[
+                ("model.first_kernel", config.first_kernel),
+                ("model.kernel", config.kernel),
+            ],
+        )?;
         let conv = |name: &str, from, to, side, mask| {
             MaskedConv2d::new(&params.at(name), from, to, masked(side, mask, colours))
         };

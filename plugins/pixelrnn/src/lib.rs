@@ -22,7 +22,7 @@ use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Params, Phase,
     Pixel, Plugin, Raster, Result, Row, StepCx, Value,
     dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
-    layers::{Carried, Mask, MaskedConfig, MaskedConv2d},
+    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, check_masked},
     raster_scan,
 };
 
@@ -258,6 +258,11 @@ impl<L: Layer> Model for PixelRnn<L> {
                 "model.channels must be even and at least 2, not {wide}: a state has half as many"
             )));
         }
+        check_masked(
+            colours,
+            &[("model.channels", wide, 2), ("model.head", head, 1)],
+            &[("model.first_kernel", k)],
+        )?;
         let conv = |name: &str, from, to, side, mask| {
             let masked = masked([side; 2], mask, colours, 1);
             MaskedConv2d::new(&params.at(name), from, to, masked)

@@ -16,7 +16,7 @@ pub fn orthonormal(side: usize, matrix: &mut [f32]) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Squares of f64 below this have few digits or none, and quotients by them overflow.
+/// Far above where squares of f64 lose digits and quotients by them overflow, 2e-308.
 const SMALLEST: f64 = 1e-280;
 
 simd_fn! {
@@ -30,7 +30,7 @@ simd_fn! {
             // Away from the reflected axis, so that nothing cancels.
             normal[0] += if normal[0] < 0.0 { -norm } else { norm };
             let square = normal.iter().map(|v| v * v).sum::<f64>();
-            // Of a column whose squares lose digits there is no direction to reflect along: it is nothing but what rounding left.
+            // So small a column is nothing but what rounding left, and has no direction to reflect along.
             let factor = if square > SMALLEST { 2.0 / square } else { 0.0 };
             reflect(side, k, &normal, factor, &mut sums, a);
             normals.push((normal, factor));

@@ -6,7 +6,7 @@ mod masked;
 pub use causal::CausalLinear;
 pub use masked::{
     Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, Neighbourhood, RowByRow,
-    RowByRowLayers, RowPart,
+    RowByRowLayers, RowPart, check_masked,
 };
 
 use candle_core::Tensor;

@@ -34,6 +34,30 @@ pub struct MaskedConfig {
     pub parts: usize,
 }
 
+/// Says by its name which of a model's settings does not suit masked convolutions for images of so many colours.
+///
+/// `maps` are settings of feature maps, with the parts that they are cut into; a part has a map for each colour at least. `sides` are those of windows.
+pub fn check_masked(
+    colours: usize,
+    maps: &[(&str, usize, usize)],
+    sides: &[(&str, usize)],
+) -> Result<()> {
+    for &(setting, given, parts) in maps {
+        let least = colours * parts;
+        if given < least {
+            return Err(Error::input(format!(
+                "{setting} must be at least {least} for images of {colours} colours, not {given}"
+            )));
+        }
+    }
+    match sides.iter().find(|(_, side)| side.is_multiple_of(2)) {
+        Some((setting, side)) => Err(Error::input(format!(
+            "{setting} must be odd, not {side}: a window has its pixel in the middle"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// A convolution of stride 1 that keeps height and width, with `weight [O,C,KH,KW]` of which `mask` hides a part, and `bias [O]`.
 #[derive(Clone, Debug)]
 pub struct MaskedConv2d {
@@ -71,7 +95,7 @@ impl MaskedConv2d {
         let fewest = inputs.min(outputs / parts);
         if colours == 0 || fewest < colours {
             return Err(Error::input(format!(
-                "{fewest} feature maps are too few for {colours} colours: each needs one of its own"
+                "{fewest} feature maps for {colours} colours: each colour needs one of its own"
             )));
         }
         let init = Init::fan_in(inputs * rows * columns);
@@ -514,6 +538,28 @@ mod tests {
             let worst = worst.flatten(0).unwrap().max(0, false).unwrap();
             assert!(worst.scalar().unwrap() < 1e-5, "{config:?}");
         }
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_named() {
+        let check = |colours, channels, side| {
+            let maps = [("model.head", 3, 1), ("model.channels", channels, 2)];
+            check_masked(
+                colours,
+                &maps,
+                &[("model.kernel", 3), ("model.first_kernel", side)],
+            )
+        };
+        check(3, 6, 7).unwrap();
+        check(1, 2, 7).unwrap();
+        assert_eq!(
+            check(3, 5, 7).unwrap_err().to_string(),
+            "model.channels must be at least 6 for images of 3 colours, not 5"
+        );
+        assert_eq!(
+            check(3, 6, 4).unwrap_err().to_string(),
+            "model.first_kernel must be odd, not 4: a window has its pixel in the middle"
+        );
     }
 
     #[test]
