@@ -64,6 +64,7 @@ fn usage() {
         "sample pretrained:pixelcnn-fashion --given grid.png --mask grid.png --out completed.png",
         "bench-sample vae --pixels 8",
         "bench-sample nade --torch python3",
+        "bench-sample pixelcnn --set data.size=9x9 --pixels 4",
         "bench-sample pixelcnn --set model.likelihood=softmax --pixels 4 --torch python3",
         "inspect nowhere.onnx",
         "completions tcsh",
@@ -103,6 +104,7 @@ fn settings() {
         // 28 -> 14 -> 7 -> no integer.
         set("arch=conv --set channels=[4,8,16]"),
         "train gan --data fashion-small --out run --steps 1 --set doublings=3".into(),
+        "train pixelcnn --data fashion-small --out run --steps 1 --set first_kernel=4".into(),
         "train vae --data fashion-small --out run --config missing.toml".into(),
         "train vae --data fashion-small --out run --config broken.toml".into(),
         "train vae --data fashion-small --out run --config unknown.toml".into(),

@@ -81,6 +81,8 @@ fn a_vae_from_training_to_proof() {
     assert!(place.path("same.png").is_file());
     let of_bundle = place.json(&["eval", "bundle", "--importance-samples", "4", "--json"]);
     assert_eq!(of_bundle["metrics"], measured["metrics"]);
+    let said = place.ok(&["eval", "bundle"]);
+    assert!(said.contains("(test, not binarised)"), "{said}");
 
     let verified = place.json(&["verify", "bundle", "--json"]);
     assert_eq!(keys(&verified), ["ok", "reference", "results"]);
@@ -232,6 +234,8 @@ fn drawing_is_timed_and_shown() {
     }
 
     let bundle = "pretrained:pixelcnn-fashion";
+    let said = place.ok(&["eval", bundle]);
+    assert!(said.contains("(test, binarised: threshold)"), "{said}");
     place.ok(&["sample", bundle, "-n", "4", "--out", "drawing.gif"]);
     let gif = fs::read(place.path("drawing.gif")).unwrap();
     assert!(gif.starts_with(b"GIF89a"));

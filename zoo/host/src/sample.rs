@@ -132,7 +132,8 @@ impl SampleOptions {
 
 /// Draws images with the graph `sample` of a run or a bundle, or completes one with its graph `complete`.
 ///
-/// The noise follows from the seed and the image's index alone, so that every runtime draws the same pictures. A run on
+/// The noise follows from the seed and the image's index alone, so that every runtime draws the same pictures, save that
+/// of 256 levels rounding may choose the next one, and what follows then differs. A run on
 /// another runtime than candle is exported in memory first.
 ///
 /// # Errors

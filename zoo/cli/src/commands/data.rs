@@ -116,6 +116,9 @@ fn list(args: List) -> Result {
 
 fn info(args: Info) -> Result {
     const COLUMNS: usize = 10;
+    if let Some(out) = &args.out {
+        picture::check_destination(out, &["png"])?;
+    }
     let (source, settings) = settings::resolve_data(&args.data, &args.set)?;
     let data = data::load(&Source::parse(&source)?, &settings)?;
     // First, so that a split that is not there is an error in every case.

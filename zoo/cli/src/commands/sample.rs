@@ -60,7 +60,7 @@ pub struct Sample {
 
 /// Runs the command.
 pub fn run(args: Sample, globals: &Globals) -> Result {
-    picture::check_destination(&args.out).map_err(zoo_host::Error::from)?;
+    picture::check_destination(&args.out, &["png", "gif"]).map_err(zoo_host::Error::from)?;
     let options = SampleOptions {
         count: args.count,
         seed: args.seed,

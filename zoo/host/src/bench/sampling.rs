@@ -115,6 +115,27 @@ pub fn sampling(
             TORCH.join(" and ")
         )));
     }
+    for set in &options.set {
+        let (key, value) = set.split_once('=').unwrap_or((set, ""));
+        if ["data.", "train."]
+            .iter()
+            .any(|table| key.starts_with(table))
+        {
+            return Err(Error::Usage(format!(
+                "--set {key}: only settings of the model can be set; --pixels and --batch give sizes"
+            )));
+        }
+        let key = key.strip_prefix("model.").unwrap_or(key);
+        let drawn = matches!(
+            (key, value.trim_matches('"')),
+            ("likelihood", "bernoulli") | ("conditional", "false")
+        );
+        if options.torch.is_some() && ["likelihood", "conditional"].contains(&key) && !drawn {
+            return Err(Error::Usage(
+                "--torch: PyTorch draws binary images without classes only; leave out --set model.likelihood and model.conditional".to_owned(),
+            ));
+        }
+    }
     let mut out = Sampling::default();
     for &pixels in &options.pixels {
         let folder = tempfile::tempdir().map_err(Error::io("make", Path::new("a folder")))?;
@@ -155,8 +176,7 @@ fn prepare(
     ];
     training.given = Given {
         data: Some("fashion-small".to_owned()),
-        // The later of two wins: rows are labelled with these sizes.
-        set: options.set.iter().chain(&fixed).cloned().collect(),
+        set: fixed.iter().chain(&options.set).cloned().collect(),
         steps: Some(1),
         ..Given::default()
     };
@@ -198,14 +218,6 @@ impl Case<'_> {
             threads: options.threads,
             ..LoadOptions::default()
         };
-        let config = &self.bundle.manifest().config;
-        let binary = config.get("likelihood").is_some_and(|l| l == "bernoulli");
-        let conditional = config.get("conditional").is_some_and(|c| c == true);
-        if options.torch.is_some() && (!binary || conditional) {
-            return Err(Error::Usage(
-                "--torch: PyTorch draws binary images without classes only; leave out --set model.likelihood and model.conditional".to_owned(),
-            ));
-        }
         let trained = open(self.registry, self.bundle.dir(), Which::Auto)?;
         let candle = |name: &str| -> Result<Box<dyn Loaded>> {
             let session = trained.session(self.registry, options.threads, "cpu")?;

@@ -75,7 +75,7 @@ pub fn save_gif(pictures: &[DynamicImage], path: &Path) -> Result<()> {
         encoder.encode_frame(frame).map_err(encoding)?;
     }
     drop(encoder);
-    write(bytes.get_ref(), path)
+    write(bytes.get_ref(), path, "gif")
 }
 
 #[cfg(test)]

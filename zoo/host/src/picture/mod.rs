@@ -82,11 +82,11 @@ pub fn save_png(picture: &DynamicImage, path: &Path) -> Result<()> {
     picture
         .write_to(&mut bytes, ImageFormat::Png)
         .map_err(|e| failed(path, e.to_string()))?;
-    write(bytes.get_ref(), path)
+    write(bytes.get_ref(), path, "png")
 }
 
-fn write(bytes: &[u8], path: &Path) -> Result<()> {
-    check_destination(path)?;
+fn write(bytes: &[u8], path: &Path, extension: &str) -> Result<()> {
+    check_destination(path, &[extension])?;
     let failed = |cause| failed(path, cause);
     let mut file = tempfile::Builder::new()
         .prefix(".picture-")
@@ -104,15 +104,21 @@ fn write(bytes: &[u8], path: &Path) -> Result<()> {
 /// Says whether a picture could be written at `path`, before one is computed.
 ///
 /// # Errors
-/// There is no such folder, `path` is a folder itself, or it is named like no picture that is written: `.png` or `.gif`.
-pub fn check_destination(path: &Path) -> Result<()> {
+/// There is no such folder, `path` is a folder itself, or its name ends in none of `extensions`.
+pub fn check_destination(path: &Path, extensions: &[&str]) -> Result<()> {
     let folder = folder_of(path);
     let cause = if path.is_dir() {
         let inside = path.join("grid.png");
         format!("it is a folder; name a file, such as {}", inside.display())
-    } else if !(has_extension(path, "png") || has_extension(path, "gif")) {
-        let png = path.with_extension("png");
-        format!("pictures are .png or .gif; name it {}", png.display())
+    } else if !extensions.iter().any(|e| has_extension(path, e)) {
+        let names: Vec<_> = extensions
+            .iter()
+            .map(|e| path.with_extension(e).display().to_string())
+            .collect();
+        format!(
+            "its name says another format; name it {}",
+            names.join(" or ")
+        )
     } else if folder.is_dir() {
         return Ok(());
     } else if folder.exists() {
