@@ -175,7 +175,7 @@ fn bundles_are_as_good_as_they_say() {
         };
         let measured = evaluate(&registry(), &options, &mut Silent).unwrap();
         assert!(!measured.metrics.is_empty(), "{}", bundle.name);
-        // Where a manifest's figures are of the first 1,000 test images, as they are unless the export asks for more.
+        // An export measures the first 1,000 test images unless it is asked for more.
         let same = measured.images as f64 == manifest.metrics["test/images"];
         let tolerance = if same { 1e-3 } else { 5e-2 };
         for (name, value) in &measured.metrics {
