@@ -312,7 +312,7 @@ impl Model for GatedPixelCnn {
 
     fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
         let [colours, _, _] = data.image;
-        let pixel = PixelDistribution::new(config.likelihood, config.levels)?;
+        let pixel = PixelDistribution::new(config.likelihood, config.levels, data.binarization)?;
         let classes = match (config.conditional, data.classes.len()) {
             (false, _) => None,
             (true, 0) => return Err(no_labels()),

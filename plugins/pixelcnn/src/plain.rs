@@ -214,7 +214,7 @@ impl Model for PixelCnn {
 
     fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
         let [colours, _, _] = data.image;
-        let pixel = PixelDistribution::new(config.likelihood, config.levels)?;
+        let pixel = PixelDistribution::new(config.likelihood, config.levels, data.binarization)?;
         check_masked(
             colours,
             &[

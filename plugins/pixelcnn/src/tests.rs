@@ -1,7 +1,7 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
 use zoo_nn::{
-    Device, Model, Tensor, Value,
+    Binarization, Device, Model, Tensor, Value,
     dist::{Likelihood, PixelDistribution},
     testing::{Autoregressive, random},
 };
@@ -27,7 +27,7 @@ fn ones(x: &Value) -> Value {
 
 /// Holds both models, the second also with labels, to a requirement.
 fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'_>)) {
-    let distribution = PixelDistribution::new(pixel.0, pixel.1).unwrap();
+    let distribution = PixelDistribution::new(pixel.0, pixel.1, Binarization::None).unwrap();
     // Maps that do not fall into equal groups for three colours.
     let config = plain::Config {
         channels: 10,

@@ -251,7 +251,7 @@ impl<L: Layer> Model for PixelRnn<L> {
 
     fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
         let [colours, _, _] = data.image;
-        let pixel = PixelDistribution::new(config.likelihood, config.levels)?;
+        let pixel = PixelDistribution::new(config.likelihood, config.levels, data.binarization)?;
         let (wide, head, k) = (config.channels, config.head, config.first_kernel);
         if wide % 2 != 0 || wide == 0 {
             return Err(Error::input(format!(

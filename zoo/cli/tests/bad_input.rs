@@ -105,6 +105,7 @@ fn settings() {
         set("arch=conv --set channels=[4,8,16]"),
         "train gan --data fashion-small --out run --steps 1 --set doublings=3".into(),
         "train pixelcnn --data fashion-small --out run --steps 1 --set first_kernel=4".into(),
+        "train pixelcnn --data fashion-small --out run --steps 1 --set likelihood=softmax".into(),
         "train vae --data fashion-small --out run --config missing.toml".into(),
         "train vae --data fashion-small --out run --config broken.toml".into(),
         "train vae --data fashion-small --out run --config unknown.toml".into(),

@@ -11,7 +11,10 @@ use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, GraphFn, Losses, Metrics, Port, Result, ScanStep, Value, concat, loss, scan};
+use crate::{
+    Binarization, Error, GraphFn, Losses, Metrics, Port, Result, ScanStep, Value, concat, loss,
+    scan,
+};
 
 /// The loss of a model of exact likelihood: the mean of -log p(x), given as `nll [N]` in nats.
 pub fn nll_loss(nll: &Value) -> Result<Losses> {
@@ -63,11 +66,20 @@ impl PixelDistribution {
         kind: Kind::Bernoulli,
     };
 
-    /// Colours that have parameters of their own. `levels`, 2 to 256, are those of [`Likelihood::Softmax`].
-    pub fn new(likelihood: Likelihood, levels: usize) -> Result<Self> {
+    /// Colours that have parameters of their own, of images made binary so. `levels`, 2 to 256, are those of [`Likelihood::Softmax`].
+    ///
+    /// # Errors
+    /// Of levels out of range, and of several levels for images that have two.
+    pub fn new(likelihood: Likelihood, levels: usize, binarization: Binarization) -> Result<Self> {
         if !(2..=256).contains(&levels) {
             return Err(Error::input(format!(
                 "model.levels must be from 2 to 256, not {levels}"
+            )));
+        }
+        if likelihood == Likelihood::Softmax && levels > 2 && binarization != Binarization::None {
+            return Err(Error::input(format!(
+                "model.likelihood = \"softmax\" predicts {levels} levels, but data.binarization = {:?} leaves two: set it to \"none\"",
+                binarization.name()
             )));
         }
         let kind = match likelihood {
@@ -380,8 +392,8 @@ mod tests {
             PixelDistribution::logistics(1).unwrap(),
             PixelDistribution::logistics(3).unwrap(),
             PixelDistribution::BINARY,
-            PixelDistribution::new(Likelihood::Softmax, 2).unwrap(),
-            PixelDistribution::new(Likelihood::Softmax, 5).unwrap(),
+            PixelDistribution::new(Likelihood::Softmax, 2, Binarization::Dynamic).unwrap(),
+            PixelDistribution::new(Likelihood::Softmax, 5, Binarization::None).unwrap(),
         ]
     }
 
@@ -498,7 +510,7 @@ mod tests {
 
     #[test]
     fn colours_and_places_keep_their_parameters() {
-        let pixel = PixelDistribution::new(Likelihood::Softmax, 3).unwrap();
+        let pixel = PixelDistribution::new(Likelihood::Softmax, 3, Binarization::None).unwrap();
         let (n, c, h, w) = (2, 3, 2, 2);
         let parameters = Stream::new(5).normal(n * c * 3 * h * w);
         let levels = Stream::new(6).integers(n * c * h * w, 3);
@@ -538,8 +550,16 @@ mod tests {
                 }
             }
         }
-        assert!(PixelDistribution::new(Likelihood::Softmax, 1).is_err());
-        assert!(PixelDistribution::new(Likelihood::Softmax, 257).is_err());
+        assert!(PixelDistribution::new(Likelihood::Softmax, 1, Binarization::None).is_err());
+        assert!(PixelDistribution::new(Likelihood::Softmax, 257, Binarization::None).is_err());
+        for binarization in [
+            Binarization::Threshold,
+            Binarization::Dynamic,
+            Binarization::Static,
+        ] {
+            let error = PixelDistribution::new(Likelihood::Softmax, 3, binarization).unwrap_err();
+            assert!(error.to_string().contains("set it to \"none\""), "{error}");
+        }
         assert!(PixelDistribution::logistics(0).is_err());
     }
 }

@@ -90,7 +90,7 @@ fn shown<M: Model>() -> Result<Vec<GraphInfo>> {
         name: String::new(),
         image: SHOWN_IMAGE,
         classes: (0..10).map(|class| class.to_string()).collect(),
-        binarization: Binarization::Dynamic,
+        binarization: Binarization::None,
         sha256: String::new(),
         licence: None,
     };

@@ -19,7 +19,7 @@ pub fn random<M: Model>(
         name: "test".into(),
         image,
         classes: (0..classes).map(|class| class.to_string()).collect(),
-        binarization: Binarization::Static,
+        binarization: Binarization::None,
         sha256: String::new(),
         licence: None,
     };

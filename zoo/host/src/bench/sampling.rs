@@ -169,7 +169,8 @@ fn prepare(
     let mut training = TrainOptions::new(&options.model, folder.join("run"));
     training.threads = options.threads;
     let fixed = [
-        "data.binarization=threshold".to_owned(),
+        // Any likelihood takes grey images, and the weights do not matter.
+        "data.binarization=none".to_owned(),
         format!("data.size={pixels}x{pixels}"),
         "data.limit=64".to_owned(),
         "train.batch=1".to_owned(),
