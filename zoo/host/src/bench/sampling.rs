@@ -115,27 +115,7 @@ pub fn sampling(
             TORCH.join(" and ")
         )));
     }
-    for set in &options.set {
-        let (key, value) = set.split_once('=').unwrap_or((set, ""));
-        if ["data.", "train."]
-            .iter()
-            .any(|table| key.starts_with(table))
-        {
-            return Err(Error::Usage(format!(
-                "--set {key}: only settings of the model can be set; --pixels and --batch give sizes"
-            )));
-        }
-        let key = key.strip_prefix("model.").unwrap_or(key);
-        let drawn = matches!(
-            (key, value.trim_matches('"')),
-            ("likelihood", "bernoulli") | ("conditional", "false")
-        );
-        if options.torch.is_some() && ["likelihood", "conditional"].contains(&key) && !drawn {
-            return Err(Error::Usage(
-                "--torch: PyTorch draws binary images without classes only; leave out --set model.likelihood and model.conditional".to_owned(),
-            ));
-        }
-    }
+    check_settings(options)?;
     let mut out = Sampling::default();
     for &pixels in &options.pixels {
         let folder = tempfile::tempdir().map_err(Error::io("make", Path::new("a folder")))?;
@@ -152,6 +132,32 @@ pub fn sampling(
         case.time(cancel, &mut out, progress)?;
     }
     Ok(out)
+}
+
+/// Settings are the model's, as sizes are given apart, and where PyTorch draws too, those that the script knows.
+fn check_settings(options: &SamplingOptions) -> Result<()> {
+    for set in &options.set {
+        let (key, value) = set.split_once('=').unwrap_or((set, ""));
+        if key.starts_with("data.") || key.starts_with("train.") {
+            return Err(Error::Usage(format!(
+                "--set {key}: only settings of the model can be set; --pixels and --batch give sizes"
+            )));
+        }
+        let known = match (
+            key.strip_prefix("model.").unwrap_or(key),
+            value.trim_matches('"'),
+        ) {
+            ("likelihood", value) => value == "bernoulli",
+            ("conditional", value) => value == "false",
+            _ => true,
+        };
+        if options.torch.is_some() && !known {
+            return Err(Error::Usage(
+                "--torch: PyTorch draws binary images without classes only; leave out --set model.likelihood and model.conditional".to_owned(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Models that the script draws with.

@@ -19,20 +19,24 @@ fn sub_graph(body: Graph) -> (&'static str, Attribute) {
 /// A sampler in small: a row mixes what is above it by a matrix; a pixel adds what is left of it and its noise, and tells the next row of itself and of twice itself.
 /// `tail` is one more operation of the row after its pixels.
 fn sampler(tail: bool) -> Graph {
+    sampler_of(WIDTH, tail)
+}
+
+fn sampler_of(width: usize, tail: bool) -> Graph {
     let outer = [
-        Port::batched("noise", &[2, HEIGHT, WIDTH]),
+        Port::batched("noise", &[2, HEIGHT, width]),
         Port::new("mix", zoo_graph::DType::F32, [2.into(), 2.into()]),
-        Port::new("bias", zoo_graph::DType::F32, [2.into(), WIDTH.into()]),
+        Port::new("bias", zoo_graph::DType::F32, [2.into(), width.into()]),
     ];
-    let state = Port::batched("above", &[2, WIDTH]);
-    let twice = Port::batched("above2", &[2, WIDTH]);
-    let line = Port::batched("line", &[2, WIDTH]);
+    let state = Port::batched("above", &[2, width]);
+    let twice = Port::batched("above2", &[2, width]);
+    let line = Port::batched("line", &[2, width]);
     let in_row = [&outer[..], &[state.clone(), twice.clone(), line.clone()]].concat();
 
     let seen = [
         &in_row[..],
         &[
-            Port::batched("context", &[2, WIDTH]),
+            Port::batched("context", &[2, width]),
             Port::batched("left0", &[2]),
         ],
     ]
@@ -84,7 +88,7 @@ fn sampler(tail: bool) -> Graph {
     let mut net = Net::new("sample");
     net.input(outer[0].clone());
     net.constant("mix", random(&[2, 2], 3));
-    net.constant("bias", random(&[2, WIDTH], 4));
+    net.constant("bias", random(&[2, width], 4));
     net.constant("zero", zoo_graph::Array::f32([], [0.0]).unwrap());
     net.constant("i0", zoo_graph::Array::i64([1], [0]).unwrap());
     net.constant("i1", zoo_graph::Array::i64([1], [1]).unwrap());
@@ -188,6 +192,21 @@ fn only_what_is_alike_is_packed() {
     // Of the inputs a and b come together, of the outputs wide and narrow.
     assert_eq!((count(body, "Gather"), count(body, "Split")), (3, 1));
     assert_eq!((count(&written, "Split"), body.outputs.len()), (1, 5));
+}
+
+#[test]
+fn rows_of_one_pixel_are_served_by_step_graphs() {
+    let graph = sampler_of(1, false);
+    assert_same(&graph, &form(&graph, Target::Ort), "ort");
+    let error = lower(&optimize(&graph).unwrap(), Target::Tract).unwrap_err();
+    assert!(matches!(error, Error::Lower { .. }), "{error}");
+    let forms = crate::export(&graph, &crate::Options::default()).unwrap();
+    let serves = |v: &&crate::Variant| v.runtimes.iter().any(|r| r == "tract");
+    let tract: Vec<_> = forms.iter().filter(serves).collect();
+    assert!(
+        matches!(tract[..], [one] if matches!(one.content, crate::Content::Steps { .. })),
+        "{forms:?}"
+    );
 }
 
 #[test]
