@@ -345,6 +345,7 @@ fn evaluate(subject: &Subject<'_>) -> Outcome {
         seed: 1,
         batch: 10,
         importance_samples: 3,
+        step: 0,
     };
     let measure = || {
         session

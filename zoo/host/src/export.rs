@@ -318,6 +318,7 @@ fn metrics(
         seed: trained.seed,
         batch: 100,
         importance_samples: 0,
+        step: trained.step,
     };
     let measured = session
         .evaluate(&request, &split, &mut Silent)

@@ -1,6 +1,6 @@
 //! What can go wrong in a network.
 
-use std::panic::Location;
+use std::{panic::Location, sync::Arc};
 
 /// Errors of this crate. `at` is the author's `file:line`.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum Error {
     /// A setting, a data set or an input does not fit.
     #[error("{0}")]
     Input(String),
-    /// A value stopped being finite.
+    /// A number stopped being finite.
     #[error("{0}")]
     Diverged(String),
     /// The recorded graph is not well-formed.
@@ -56,6 +56,9 @@ pub enum Error {
     /// The host's call-back failed.
     #[error(transparent)]
     Host(zoo_sdk::Error),
+    /// What made a value fail: every value computed from it has the same.
+    #[error(transparent)]
+    Failed(Arc<Error>),
 }
 
 /// Shorthand for results of this crate.
@@ -67,23 +70,37 @@ impl Error {
         Self::Input(message.into())
     }
 
-    #[track_caller]
-    pub(crate) fn usage(op: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn usage(op: &'static str, at: &Location<'_>, message: impl Into<String>) -> Self {
         Self::Usage {
             op,
-            at: here(Location::caller()),
+            at: here(at),
             message: message.into(),
         }
+    }
+
+    /// The error itself, without the values that carried it.
+    fn cause(&self) -> &Self {
+        match self {
+            Self::Failed(error) => error.cause(),
+            other => other,
+        }
+    }
+
+    /// Whether this is about a graph that cannot be recorded.
+    pub(crate) fn is_trace(&self) -> bool {
+        matches!(self.cause(), Self::Trace { .. })
     }
 }
 
 impl From<Error> for zoo_sdk::Error {
     fn from(error: Error) -> Self {
         let message = error.to_string();
-        match error {
+        if let Error::Host(inner) = error {
+            return inner;
+        }
+        match error.cause() {
             Error::Input(_) | Error::Param { .. } => Self::Input(message),
             Error::Diverged(_) => Self::Diverged(message),
-            Error::Host(inner) => inner,
             _ => Self::Internal(message),
         }
     }

@@ -1,36 +1,39 @@
 //! What a generative model is written with, on candle.
 //!
-//! A network computes on [`Value`]s: candle tensors that, while a trace is on, also write down the graph node of each operation
+//! A network is a function of a [`Net`] that computes on [`Value`]s: candle tensors that, while a trace is on, also write down the graph node of each operation
 //! they go through. So one `forward` trains and exports. Around it stand [`Params`], [`layers`], losses and distributions,
 //! the [`Model`] trait, one trainer for every model, and [`ModelPlugin`], which makes a `zoo_sdk::Plugin` of a model.
 
+mod array;
+mod device;
 pub mod dist;
 mod error;
 pub mod layers;
 pub mod loss;
 mod memory;
 mod model;
+mod net;
 mod ops;
 mod optim;
 mod params;
 mod plugin;
+mod recorder;
 mod scan;
-mod tape;
 pub mod testing;
 mod trace;
 pub mod train;
 mod value;
 
 pub use error::{Error, Result};
-pub use model::{Batch, GraphFn, Info, Losses, Mode, Model, Phase, StepCx};
+pub use model::{Anneal, Batch, GraphFn, Info, Losses, Model, Outputs, Phase, Role, Stage, StepCx};
+pub use net::{Mode, Net};
 pub use ops::{concat, stack};
-pub use optim::{AdamConfig, Schedule};
+pub use optim::{AdamConfig, Optimizer, Schedule};
 pub use params::{Buffer, Init, Params};
 pub use plugin::ModelPlugin;
-pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, raster_scan, scan};
-pub use tape::Gradients;
+pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, raster_scan, repeat, scan};
 pub use trace::trace;
-pub use value::Value;
+pub use value::{GradOptions, Gradients, Value, grad, twice_differentiable};
 #[doc(hidden)] // for export_plugin!
 pub use zoo_sdk as sdk;
 pub use zoo_sdk::{Binarization, DataSpec, Metrics, Plugin, Port, Stream};

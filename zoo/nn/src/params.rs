@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor, Var};
-use zoo_graph::{Array, Data};
+use candle_core::{Device, Tensor, Var};
 use zoo_sdk::{Stream, Tensors};
 
-use crate::{Error, Result, Value, value::Origin};
+use crate::{Error, Result, Value, array::array_of, recorder::Origin};
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,11 +31,12 @@ impl Init {
     }
 }
 
-/// A path into the weights of a model. Clones and sub-paths share the same weights.
+/// The weights and buffers of a model. Clones share them.
+///
+/// Networks make theirs when they first run ([`Net`](crate::Net)); once that is over ([`Params::finish`]), what a network asks for must be there.
 #[derive(Clone, Debug)]
 pub struct Params {
     store: Arc<Store>,
-    prefix: String,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,12 @@ struct Store {
     device: Device,
     source: Source,
     entries: Mutex<BTreeMap<String, Entry>>,
+    /// What networks compute once, such as masks.
+    constants: Mutex<BTreeMap<String, Tensor>>,
+    /// Whether what is missing is made, and buffers stay as they are.
+    making: AtomicBool,
+    /// Whether something starts from the first batch.
+    from_data: AtomicBool,
 }
 
 /// Where the values come from.
@@ -50,8 +59,6 @@ enum Source {
     Fresh(Stream),
     /// Given; what remains after a model is made is left over.
     Given(Mutex<Tensors>),
-    /// Zeros.
-    Blank,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +73,7 @@ pub(crate) struct Entry {
 pub struct Buffer {
     var: Var,
     path: Arc<str>,
+    params: Params,
 }
 
 impl Buffer {
@@ -77,9 +85,13 @@ impl Buffer {
         )
     }
 
-    /// Replaces it.
-    pub fn set(&self, tensor: &Tensor) -> Result<()> {
-        Ok(self.var.set(&tensor.detach())?)
+    /// Replaces it; while a network runs to make its parameters, it stays.
+    pub fn set(&self, value: &Value) -> Result<()> {
+        let tensor = value.tensor()?;
+        if !self.params.is_making() {
+            self.var.set(&tensor.detach().contiguous()?)?;
+        }
+        Ok(())
     }
 }
 
@@ -93,12 +105,7 @@ impl Params {
         Self::over(Source::Fresh(Stream::new(seed).named("params")), device)
     }
 
-    /// Zeros, for a model of which only shapes matter.
-    pub(crate) fn blank() -> Self {
-        Self::over(Source::Blank, &Device::Cpu)
-    }
-
-    /// Given weights. Call [`Params::finish`] when the model is made.
+    /// Given weights. Call [`Params::finish`] when all networks have run.
     pub fn given(weights: Tensors, device: &Device) -> Self {
         Self::over(Source::Given(Mutex::new(weights)), device)
     }
@@ -108,18 +115,12 @@ impl Params {
             device: device.clone(),
             source,
             entries: Mutex::default(),
+            constants: Mutex::default(),
+            making: AtomicBool::new(true),
+            from_data: AtomicBool::new(false),
         };
         Self {
             store: Arc::new(store),
-            prefix: String::new(),
-        }
-    }
-
-    /// The path `name` below this one.
-    pub fn at(&self, name: &str) -> Self {
-        Self {
-            store: self.store.clone(),
-            prefix: self.path(name),
         }
     }
 
@@ -128,31 +129,48 @@ impl Params {
         &self.store.device
     }
 
-    fn path(&self, name: &str) -> String {
-        if self.prefix.is_empty() {
-            name.into()
-        } else {
-            format!("{}.{name}", self.prefix)
+    /// Whether what networks ask for is made where it is missing.
+    pub(crate) fn is_making(&self) -> bool {
+        self.store.making.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a parameter starts from the first batch.
+    pub(crate) fn start_from_data(&self) {
+        self.store.from_data.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether fresh weights are yet to be set by the first batch.
+    pub(crate) fn wait_for_data(&self) -> bool {
+        matches!(self.store.source, Source::Fresh(_))
+            && self.store.from_data.load(Ordering::Relaxed)
+    }
+
+    /// What `make` gave when it was first asked for at `path`.
+    pub(crate) fn constant(
+        &self,
+        path: &str,
+        make: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let mut constants = lock(&self.store.constants);
+        if let Some(known) = constants.get(path) {
+            return Ok(known.clone());
         }
+        let made = make()?.to_device(self.device())?;
+        constants.insert(path.into(), made.clone());
+        Ok(made)
     }
 
-    /// The trainable parameter `name`, made by `init` where no weights are given.
-    pub fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<Value> {
-        let path = self.path(name);
-        let var = self.entry(&path, shape, init, true)?;
-        Ok(Value::with_origin(
-            var.as_tensor().clone(),
-            Origin::Param(path.into()),
-        ))
+    /// The trainable parameter at `path`, made by `init` where no weights are given.
+    pub(crate) fn get(&self, path: &str, shape: &[usize], init: Init) -> Result<Var> {
+        self.entry(path, shape, init, true)
     }
 
-    /// The buffer `name`.
-    pub fn buffer(&self, name: &str, shape: &[usize], value: f64) -> Result<Buffer> {
-        let path = self.path(name);
-        let var = self.entry(&path, shape, Init::Constant(value), false)?;
+    /// The buffer at `path`.
+    pub(crate) fn buffer(&self, path: &str, shape: &[usize], value: f64) -> Result<Buffer> {
         Ok(Buffer {
-            var,
+            var: self.entry(path, shape, Init::Constant(value), false)?,
             path: path.into(),
+            params: self.clone(),
         })
     }
 
@@ -162,14 +180,23 @@ impl Params {
             message,
         };
         let mut entries = lock(&self.store.entries);
-        if entries.contains_key(path) {
+        if let Some(entry) = entries.get(path) {
+            return if entry.var.dims() == shape && entry.trainable == trainable {
+                Ok(entry.var.clone())
+            } else {
+                Err(problem(format!(
+                    "is asked for with shape {shape:?}, but was made with {:?}: give each layer a name of its own",
+                    entry.var.dims()
+                )))
+            };
+        }
+        if !self.is_making() {
             return Err(problem(
-                "is made twice: give each layer its own path with Params::at".into(),
+                "was not there when the networks first ran: losses and graphs must ask for the same parameters always".into(),
             ));
         }
         let count = shape.iter().product();
         let values = match &self.store.source {
-            Source::Blank => vec![0.0; count],
             Source::Given(weights) => {
                 let array = lock(weights)
                     .remove(path)
@@ -210,8 +237,9 @@ impl Params {
         Ok(var)
     }
 
-    /// Checks that no given weight is left over.
+    /// Nothing more is made from now on. An error if a given weight is left over.
     pub fn finish(&self) -> Result<()> {
+        self.store.making.store(false, Ordering::Relaxed);
         let Source::Given(weights) = &self.store.source else {
             return Ok(());
         };
@@ -227,6 +255,33 @@ impl Params {
     /// All parameters and buffers in the order of their paths.
     pub(crate) fn entries(&self) -> BTreeMap<String, Entry> {
         lock(&self.store.entries).clone()
+    }
+
+    /// The same parameters and buffers apart from these: with their values, or with those given.
+    pub(crate) fn twin(&self, values: Option<&Tensors>) -> Result<Self> {
+        let values = values.cloned().map_or_else(|| self.snapshot(), Ok)?;
+        let twin = Self::given(values, self.device());
+        for (path, entry) in self.entries() {
+            twin.entry(
+                &path,
+                entry.var.dims(),
+                Init::Constant(0.0),
+                entry.trainable,
+            )?;
+        }
+        twin.finish()?;
+        Ok(twin)
+    }
+
+    /// Takes the values of its twin.
+    pub(crate) fn copy_from(&self, twin: &Self) -> Result<()> {
+        let from = twin.entries();
+        for (path, entry) in self.entries() {
+            if let Some(source) = from.get(&path) {
+                entry.var.set(&source.var.as_detached_tensor())?;
+            }
+        }
+        Ok(())
     }
 
     /// Number of trainable values.
@@ -245,49 +300,4 @@ impl Params {
             .map(|(name, entry)| Ok((name, array_of(entry.var.as_tensor())?)))
             .collect()
     }
-}
-
-/// A plain copy of a tensor.
-pub(crate) fn array_of(tensor: &Tensor) -> Result<Array> {
-    let shape = tensor.dims().to_vec();
-    let flat = tensor.flatten_all()?;
-    let data = match tensor.dtype() {
-        DType::F32 => Data::F32(flat.to_vec1()?),
-        DType::F64 => Data::F64(flat.to_vec1()?),
-        DType::I64 => Data::I64(flat.to_vec1()?),
-        DType::U8 => Data::U8(flat.to_vec1()?),
-        other => {
-            return Err(Error::input(format!(
-                "a tensor of {other:?} cannot leave the network: cast it to f32 or i64"
-            )));
-        }
-    };
-    Ok(Array::new(shape, data)?)
-}
-
-/// A candle tensor with the elements of `array`.
-pub(crate) fn tensor_of(array: &Array, device: &Device) -> Result<Tensor> {
-    let shape = array.shape();
-    Ok(match array.data() {
-        Data::F32(values) => Tensor::from_slice(values, shape, device)?,
-        Data::F64(values) => Tensor::from_slice(values, shape, device)?,
-        Data::I64(values) => Tensor::from_slice(values, shape, device)?,
-        Data::U8(values) | Data::Bool(values) => Tensor::from_slice(values, shape, device)?,
-        Data::I32(_) | Data::F16(_) => {
-            return Err(Error::input(format!(
-                "{array:?} has no place in a network: use f32, i64 or u8"
-            )));
-        }
-    })
-}
-
-/// Runs `f` on the f32 elements of a contiguous CPU tensor; `None` for any other tensor.
-pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Option<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-        (&*storage, layout.contiguous_offsets())
-    else {
-        return None;
-    };
-    Some(f(&values[start..end]))
 }

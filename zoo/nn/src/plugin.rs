@@ -1,6 +1,6 @@
 //! A model as a plugin.
 
-use std::{collections::BTreeMap, marker::PhantomData};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 
 use candle_core::Device;
 use serde_json::{Value as Json, json};
@@ -11,11 +11,12 @@ use zoo_sdk::{
 };
 
 use crate::{
-    Error, GraphFn, Model, Params, Result, Value, memory,
-    params::{array_of, tensor_of},
-    tape::without_gradients,
-    trace,
+    Error, GraphFn, Model, Net, Params, Result, Value,
+    array::{array_of, tensor_of},
+    device::device,
+    memory, trace,
     train::{self, Batches, TrainConfig},
+    value::without_gradients,
 };
 
 /// Exports models from a shared library: `export_plugin!(MyModel)`, or several with commas between them. Once in a crate of
@@ -41,6 +42,8 @@ impl<M> Default for ModelPlugin<M> {
 impl<M: Model + 'static> Plugin for ModelPlugin<M> {
     fn describe(&self) -> Description {
         let info = M::INFO;
+        let shown = shown::<M>();
+        let stages = shown.as_ref().map(M::stages).unwrap_or_default();
         Description {
             name: info.name.into(),
             summary: info.summary.into(),
@@ -58,10 +61,10 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
                 .iter()
                 .map(|(name, doc)| (name.to_string(), doc.to_string()))
                 .collect(),
-            signatures: shown::<M>().unwrap_or_default(),
+            signatures: shown.as_ref().map(signatures).unwrap_or_default(),
             best_metric: info.best_metric.map(|(name, larger)| (name.into(), larger)),
             model_schema: schemars::schema_for!(M::Config).to_value(),
-            train_schema: schemars::schema_for!(TrainConfig).to_value(),
+            train_schema: train::schema(&stages),
             defaults: defaults::<M>(),
         }
     }
@@ -82,8 +85,8 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
     }
 }
 
-/// Signatures of the graphs in the recommended settings, for [`SHOWN_IMAGE`].
-fn shown<M: Model>() -> Result<Vec<GraphInfo>> {
+/// The model in the recommended settings, for [`SHOWN_IMAGE`].
+fn shown<M: Model>() -> Result<M> {
     let config = serde_json::from_value(defaults::<M>()["model"].take())
         .map_err(|e| Error::input(format!("model settings: {e}")))?;
     let data = DataSpec {
@@ -94,7 +97,7 @@ fn shown<M: Model>() -> Result<Vec<GraphInfo>> {
         sha256: String::new(),
         licence: None,
     };
-    Ok(signatures(&M::new(&config, &data, &Params::blank())?))
+    M::new(&config, &data)
 }
 
 /// Signatures of all graphs of a model.
@@ -137,27 +140,10 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         .map_err(|e| Error::input(format!("cannot start {threads} threads: {e}")))
 }
 
-/// `cpu`, `cuda:0`, `metal`.
-pub(crate) fn device(name: &str) -> Result<Device> {
-    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
-    let index: usize = index
-        .parse()
-        .map_err(|_| Error::input(format!("device {name:?}: write cpu, cuda:0 or metal")))?;
-    match kind {
-        "" | "cpu" => Ok(Device::Cpu),
-        "cuda" => Device::new_cuda(index)
-            .map_err(|e| Error::input(format!("device {name:?} cannot be had: {e}"))),
-        "metal" => Device::new_metal(index)
-            .map_err(|e| Error::input(format!("device {name:?} cannot be had: {e}"))),
-        _ => Err(Error::input(format!(
-            "device {name:?}: write cpu, cuda:0 or metal"
-        ))),
-    }
-}
-
 /// Trained weights of `M`, ready to compute.
 struct ModelSession<M> {
     model: M,
+    net: Net,
     data: DataSpec,
     device: Device,
     threads: rayon::ThreadPool,
@@ -169,13 +155,15 @@ impl<M: Model> ModelSession<M> {
             .map_err(|e| Error::input(format!("model settings: {e}")))?;
         let device = device(&request.device)?;
         let params = Params::given(request.weights.clone(), &device);
-        let model = M::new(&config, &request.data, &params)?;
-        params.finish()?;
+        let model = M::new(&config, &request.data)?;
+        let threads = pool(request.threads)?;
+        threads.install(|| train::make(&model, &params, &request.data, &Arc::default()))?;
         Ok(Self {
             model,
+            net: Net::new(&params),
             data: request.data.clone(),
             device,
-            threads: pool(request.threads)?,
+            threads,
         })
     }
 
@@ -237,12 +225,12 @@ impl<M: Model> ModelSession<M> {
             }
             values.push(Value::from(tensor_of(array, &self.device)?));
         }
-        let computed = without_gradients(|| graph.call(&self.model, &values))?;
+        let computed = without_gradients(|| graph.call(&self.model, &self.net, &values))?;
         graph
             .outputs
             .iter()
             .zip(&computed)
-            .map(|(port, value)| Ok((port.name.clone(), array_of(value.held().peek())?)))
+            .map(|(port, value)| Ok((port.name.clone(), array_of(value.tensor()?)?)))
             .collect()
     }
 }
@@ -263,9 +251,10 @@ impl<M: Model> Session for ModelSession<M> {
         cx: &mut dyn Context,
     ) -> zoo_sdk::Result<Metrics> {
         let batches = Batches::new(data, &self.data, &self.device)?;
-        let metrics = self
-            .threads
-            .install(|| train::evaluate(&self.model, &batches, request, cx))?;
+        let metrics = self.threads.install(|| {
+            let scalars = Arc::default();
+            train::evaluate(&self.model, &self.net, &batches, request, &scalars, cx)
+        })?;
         metrics.ok_or_else(|| zoo_sdk::Error::Host("the evaluation was cancelled".into()))
     }
 
@@ -276,7 +265,7 @@ impl<M: Model> Session for ModelSession<M> {
             &function.inputs,
             &function.outputs,
             &self.device,
-            |inputs| function.call(&self.model, inputs),
+            |inputs| function.call(&self.model, &self.net, inputs),
         )?)
     }
 }

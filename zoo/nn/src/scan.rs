@@ -5,9 +5,14 @@
 
 use std::panic::Location;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use crate::{Error, Result, Value, error::here, ops::stack, trace, value::record_all};
+use crate::{
+    Error, Result, Value,
+    ops::stack,
+    recorder,
+    value::{Computed, op_results},
+};
 
 /// What the body of a [`scan`] gives.
 #[derive(Clone, Debug)]
@@ -27,50 +32,107 @@ pub struct Scanned {
     pub outputs: Vec<Value>,
 }
 
+impl Scanned {
+    fn failed(error: Error, states: usize, outputs: usize) -> Self {
+        let failed = Value::failed(error);
+        Self {
+            states: vec![failed.clone(); states],
+            outputs: vec![failed; outputs],
+        }
+    }
+}
+
 /// Runs `body` once for each slice of the inputs, in order.
 ///
 /// Each of `inputs` is cut along the axis beside it; all have the same length there. `body` gets the states and the slices (without that
 /// axis) and gives the next states and the step's outputs, which are laid side by side along a new axis: `output_axes` says which, one for each.
 ///
-/// # Errors
-/// Names the author's line where lengths differ, or where the body gives other numbers of states and outputs, or states of other shapes.
+/// What it gives has failed, with the author's line, where lengths differ, or where the body gives other numbers of states and outputs, or states of other shapes.
 #[track_caller]
 pub fn scan(
     states: &[Value],
     inputs: &[(&Value, usize)],
     output_axes: &[usize],
-    body: impl Fn(&[Value], &[Value]) -> Result<ScanStep>,
-) -> Result<Scanned> {
-    let location = Location::caller();
-    let refuse = |message: String| Error::Usage {
+    body: impl Fn(&[Value], &[Value]) -> ScanStep,
+) -> Scanned {
+    let place = Place {
         op: "scan",
-        at: here(location),
-        message,
+        location: Location::caller(),
     };
-    let mut steps = None;
-    for (input, axis) in inputs {
-        let length = input.dim(*axis)?;
-        if *steps.get_or_insert(length) != length {
-            return Err(refuse(format!("inputs of {steps:?} and {length} steps")));
-        }
+    match run(place, states, inputs, output_axes, body) {
+        Ok(scanned) => scanned,
+        Err(error) => Scanned::failed(error, states.len(), output_axes.len()),
     }
-    let steps = match steps {
-        Some(steps) if steps > 0 => steps,
-        _ => return Err(refuse("needs an input with at least one step".into())),
+}
+
+/// Runs `body` `steps` times, at least once: it gets the states and the number of the step, an f32 without dimensions that counts from 0, and gives the next states.
+/// Gives those after the last step.
+///
+/// ```
+/// use zoo_nn::{Device, Tensor, Value, repeat};
+/// # fn main() -> zoo_nn::Result<()> {
+/// let x = Value::from(Tensor::new(&[3f32, 4.0], &Device::Cpu)?);
+/// let y = repeat(3, &[x], |states, step| vec![&states[0] * 2.0 + step]);
+/// assert_eq!(y[0].to_vec()?, [28.0, 36.0]);
+/// # Ok(()) }
+/// ```
+#[track_caller]
+pub fn repeat(
+    steps: usize,
+    states: &[Value],
+    body: impl Fn(&[Value], &Value) -> Vec<Value>,
+) -> Vec<Value> {
+    let place = Place {
+        op: "repeat",
+        location: Location::caller(),
     };
-    let fits = |step: &ScanStep, states: &[Value]| {
-        if step.states.len() != states.len() || step.outputs.len() != output_axes.len() {
-            return Err(refuse(format!(
-                "{} states and {} outputs are expected of the body, it gives {} and {}",
+    let counted = || {
+        let device = match states.first() {
+            Some(state) => state.get()?.held.peek().device().clone(),
+            None => Device::Cpu,
+        };
+        let numbers: Vec<f32> = (0..steps).map(|step| step as f32).collect();
+        let numbers = Value::constant(Tensor::from_vec(numbers, steps, &device)?); // (T)
+        run(place, states, &[(&numbers, 0)], &[], |states, slices| {
+            ScanStep {
+                states: body(states, &slices[0]),
+                outputs: vec![],
+            }
+        })
+    };
+    match counted() {
+        Ok(scanned) => scanned.states,
+        Err(error) => Scanned::failed(error, states.len(), 0).states,
+    }
+}
+
+/// The author's call, which errors name.
+#[derive(Clone, Copy)]
+struct Place {
+    op: &'static str,
+    location: &'static Location<'static>,
+}
+
+impl Place {
+    fn refuse(self, message: String) -> Error {
+        Error::usage(self.op, self.location, message)
+    }
+
+    /// Checks what a body gave against the states before.
+    fn fits(self, step: &ScanStep, states: &[Value], outputs: usize) -> Result<()> {
+        if step.states.len() != states.len() || step.outputs.len() != outputs {
+            return Err(self.refuse(format!(
+                "{} states and {outputs} outputs are expected of the body, it gives {} and {}",
                 states.len(),
-                output_axes.len(),
                 step.states.len(),
                 step.outputs.len()
             )));
         }
         for (i, (before, after)) in states.iter().zip(&step.states).enumerate() {
+            before.check()?;
+            after.check()?;
             if before.dims() != after.dims() || before.dtype() != after.dtype() {
-                return Err(refuse(format!(
+                return Err(self.refuse(format!(
                     "state {i} is {:?} {:?} before a step and {:?} {:?} after it",
                     before.dtype(),
                     before.dims(),
@@ -79,102 +141,143 @@ pub fn scan(
                 )));
             }
         }
-        Ok(())
+        step.outputs.iter().try_for_each(Value::check)
+    }
+}
+
+fn run(
+    place: Place,
+    states: &[Value],
+    inputs: &[(&Value, usize)],
+    output_axes: &[usize],
+    body: impl Fn(&[Value], &[Value]) -> ScanStep,
+) -> Result<Scanned> {
+    let mut steps = None;
+    for (input, axis) in inputs {
+        let length = input.dim(*axis)?;
+        if *steps.get_or_insert(length) != length {
+            return Err(place.refuse(format!("inputs of {steps:?} and {length} steps")));
+        }
+    }
+    let steps = match steps {
+        Some(steps) if steps > 0 => steps,
+        _ => return Err(place.refuse("needs at least one step".into())),
     };
-    if trace::is_on() {
-        return recorded(states, inputs, output_axes, steps, |states, slices| {
-            let step = body(states, slices)?;
-            fits(&step, states)?;
-            Ok(step)
-        });
+    let step = |states: &[Value], slices: &[Value]| {
+        let step = body(states, slices);
+        place.fits(&step, states, output_axes.len())?;
+        Ok(step)
+    };
+    if recorder::is_on() {
+        return recorded(place, states, inputs, output_axes, steps, step);
     }
     let mut states = states.to_vec();
     let mut outputs = vec![Vec::with_capacity(steps); output_axes.len()];
-    for i in 0..steps {
+    let taken = if recorder::is_probing() { 1 } else { steps };
+    for i in 0..taken {
         let mut slices = Vec::with_capacity(inputs.len());
-        for (input, axis) in inputs {
-            slices.push(slice(input, *axis, i)?);
+        for &(input, axis) in inputs {
+            let slice = input.slice(axis as i64, i, i + 1);
+            slices.push(slice.squeeze(axis as i64));
         }
-        let step = body(&states, &slices)?;
-        fits(&step, &states)?;
+        let step = step(&states, &slices)?;
         states = step.states;
         for (all, output) in outputs.iter_mut().zip(step.outputs) {
-            all.push(output);
+            all.extend(std::iter::repeat_n(output, 1 + steps - taken));
         }
     }
-    let mut stacked = Vec::with_capacity(outputs.len());
-    for (all, &axis) in outputs.iter().zip(output_axes) {
-        stacked.push(stack(&all.iter().collect::<Vec<_>>(), axis)?);
-    }
+    let sides = outputs.iter().zip(output_axes);
     Ok(Scanned {
         states,
-        outputs: stacked,
+        outputs: sides.map(|(all, &axis)| stack(all, axis)).collect(),
     })
 }
 
-/// Slice `i` along `axis`, without the axis.
-fn slice(value: &Value, axis: usize, i: usize) -> Result<Value> {
-    value.slice(axis as i64, i, i + 1)?.squeeze(axis as i64)
-}
-
 /// Records a `Scan`. Its results have the right shapes, and the values of the first step.
-#[track_caller]
 fn recorded(
+    place: Place,
     states: &[Value],
     inputs: &[(&Value, usize)],
     output_axes: &[usize],
     steps: usize,
     body: impl FnOnce(&[Value], &[Value]) -> Result<ScanStep>,
 ) -> Result<Scanned> {
-    let mut fed: Vec<(&str, &Value)> = states.iter().map(|state| ("state", state)).collect();
-    let mut slices = Vec::with_capacity(inputs.len());
-    for (input, axis) in inputs {
-        let tensor = input.tensor().narrow(*axis, 0, 1)?.squeeze(*axis)?;
-        slices.push(Value::from(tensor.contiguous()?));
+    let mut fed = Vec::with_capacity(states.len() + inputs.len());
+    for state in states {
+        fed.push(("state", state.tensor()?.clone()));
     }
-    fed.extend(slices.iter().map(|slice| ("input", slice)));
-    let (graph, results) = trace::body("scan", &fed, |fed| {
-        let (states, slices) = fed.split_at(states.len());
-        let ScanStep {
-            states,
-            mut outputs,
-        } = body(states, slices)?;
-        let mut results = states;
-        results.append(&mut outputs);
-        Ok(results)
-    })?;
-    let mut values: Vec<Value> = Vec::with_capacity(results.len());
+    for (input, axis) in inputs {
+        let slice = input.tensor()?.narrow(*axis, 0, 1)?.squeeze(*axis)?;
+        fed.push(("input", slice.contiguous()?));
+    }
+    let named: Vec<(&str, &Tensor)> = fed.iter().map(|(name, t)| (*name, t)).collect();
+    let origins = recorder::begin_body(place.op, &named)?;
+    let fed: Vec<Value> = fed
+        .iter()
+        .zip(origins)
+        .map(|((_, tensor), origin)| Value::with_origin(tensor.clone(), origin))
+        .collect();
+    let (own_states, slices) = fed.split_at(states.len());
+    // An error leaves the body open; it also ends the trace.
+    let step = body(own_states, slices)?;
+    let results: Vec<Value> = step.states.into_iter().chain(step.outputs).collect();
+    let graph = end_body(&results)?;
+    let mut computed = Vec::with_capacity(results.len());
     for (i, result) in results.iter().enumerate() {
-        let tensor = result.tensor();
-        values.push(match i.checked_sub(states.len()) {
-            None => tensor.clone().into(),
+        let tensor = result.tensor()?;
+        computed.push(Computed::untracked(match i.checked_sub(states.len()) {
+            None => tensor.clone(),
             Some(output) => {
                 let axis = output_axes[output];
-                Tensor::cat(&vec![tensor.unsqueeze(axis)?; steps], axis)?.into()
+                Tensor::cat(&vec![tensor.unsqueeze(axis)?; steps], axis)?
             }
-        });
+        }));
     }
     let axes: Vec<usize> = inputs.iter().map(|(_, axis)| *axis).collect();
-    let mut results = record_all(values, "Scan", |node| {
-        for state in states {
-            node.input(state)?;
-        }
-        for (input, _) in inputs {
-            node.input(input)?;
-        }
-        node.int("num_scan_inputs", inputs.len() as i64)
-            .int_list("scan_input_axes", &axes)
-            .graph("body", graph);
-        if !output_axes.is_empty() {
-            node.int_list("scan_output_axes", output_axes);
-        }
-        Ok(())
-    })?;
+    let all: Vec<&Value> = states
+        .iter()
+        .chain(inputs.iter().map(|(v, _)| *v))
+        .collect();
+    let mut results = op_results(
+        "Scan",
+        &all,
+        |_| Ok(computed),
+        |node| {
+            node.int("num_scan_inputs", axes.len() as i64)
+                .int_list("scan_input_axes", &axes)
+                .graph("body", graph);
+            if !output_axes.is_empty() {
+                node.int_list("scan_output_axes", output_axes);
+            }
+            Ok(())
+        },
+    )?;
     let outputs = results.split_off(states.len());
     Ok(Scanned {
         states: results,
         outputs,
     })
+}
+
+/// Ends the body that is being recorded. It gives each result under a name of its own that a node of it produces.
+fn end_body(results: &[Value]) -> Result<zoo_graph::Graph> {
+    let mut given: Vec<Value> = Vec::with_capacity(results.len());
+    for result in results {
+        let origin = &result.get()?.origin;
+        let twice = given
+            .iter()
+            .any(|g| g.get().is_ok_and(|g| g.origin.is(origin)));
+        given.push(if recorder::is_of_body(origin) && !twice {
+            result.clone()
+        } else {
+            result.copied()
+        });
+    }
+    let mut origins = Vec::with_capacity(given.len());
+    for value in &given {
+        origins.push(&value.get()?.origin);
+    }
+    recorder::end_body(&origins)
 }
 
 /// What [`raster_scan`] starts from.
@@ -218,19 +321,19 @@ pub struct Pixel {
 #[track_caller]
 pub fn raster_scan(
     raster: Raster<'_>,
-    row: impl Fn(&[Value], &[Value]) -> Result<Row>,
-    pixel: impl Fn(&[Value], &[Value], &[Value]) -> Result<Pixel>,
-) -> Result<Value> {
+    row: impl Fn(&[Value], &[Value]) -> Row,
+    pixel: impl Fn(&[Value], &[Value], &[Value]) -> Pixel,
+) -> Value {
     let Raster {
         inputs,
         states,
         last,
     } = raster;
     if last.is_empty() || inputs.iter().any(|input| input.rank() != 4) {
-        return Err(Error::usage(
+        return Value::refused(
             "raster_scan",
             "inputs are [N,c,H,W], and `last` has one value for each of a pixel's outputs, the pixel itself first",
-        ));
+        );
     }
     let (carried, outputs) = (states.len(), last.len());
     let start: Vec<Value> = states.into_iter().chain(last).collect();
@@ -241,37 +344,37 @@ pub fn raster_scan(
             mut states,
             context,
             pixels,
-        } = row(states, last)?;
+        } = row(states, last);
         // [N,c,W] and [N,K,W] along W
         let slices: Vec<(&Value, usize)> = inputs.iter().chain(&context).map(|v| (v, 2)).collect();
         let line = scan(&pixels, &slices, &vec![2; outputs], |states, slices| {
             let (inputs, context) = slices.split_at(inputs.len());
-            let Pixel { states, outputs } = pixel(states, inputs, context)?;
-            Ok(ScanStep { states, outputs })
-        })?;
+            let Pixel { states, outputs } = pixel(states, inputs, context);
+            ScanStep { states, outputs }
+        });
         let x = line.outputs[0].clone(); // (N,C,W)
         states.extend(line.outputs);
-        Ok(ScanStep {
+        ScanStep {
             states,
             outputs: vec![x],
-        })
-    })?;
-    Ok(drawn.outputs[0].clone()) // (N,C,H,W)
+        }
+    });
+    drawn.outputs[0].clone() // (N,C,H,W)
 }
 
 impl Value {
     /// Zeros `[N, dims...]` with the batch of this value: a state to start from.
     #[track_caller]
-    pub fn zeros_like_batch(&self, dims: &[usize]) -> Result<Self> {
+    pub fn zeros_like_batch(&self, dims: &[usize]) -> Self {
         let mut one = self.clone();
         for axis in 1..self.rank() {
-            one = one.slice(axis as i64, 0, 1)?;
+            one = one.slice(axis as i64, 0, 1);
         }
         let mut shape = vec![1; dims.len() + 1];
         shape[0] = -1;
-        let one = one.reshape(&shape)?; // (N,1,..)
+        let one = one.reshape(&shape); // (N,1,..)
         let mut shape = vec![1];
         shape.extend_from_slice(dims);
-        one.mul_scalar(0.0)?.expand(&shape)
+        (one * 0.0).expand(&shape)
     }
 }

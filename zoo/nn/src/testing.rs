@@ -2,19 +2,24 @@
 //!
 //! They are for images small enough to try everything; each says what does not hold.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use zoo_sdk::{Binarization, DataSpec, Stream};
 
-use crate::{Error, Init, Model, Params, Result, Value, dist::PixelDistribution};
+use crate::{
+    Batch, Error, Init, Losses, Mode, Model, Net, Params, Result, StepCx, Value,
+    dist::PixelDistribution, train::make,
+};
 
-/// A model with random weights, `factor` times the usual ones, for images `[C,H,W]` of `classes` classes: small weights hide faults. Those that start at 0 are drawn
-/// from a normal distribution, times `factor`.
+/// A model for images `[C,H,W]` of `classes` classes, and random weights for it, `factor` times the usual ones: small weights hide faults. Those that start at 0 are
+/// drawn from a normal distribution, times `factor`.
 pub fn random<M: Model>(
     config: &M::Config,
     image: [usize; 3],
     classes: usize,
     factor: f32,
-) -> Result<M> {
+) -> Result<(M, Net)> {
     let data = DataSpec {
         name: "test".into(),
         image,
@@ -23,8 +28,9 @@ pub fn random<M: Model>(
         sha256: String::new(),
         licence: None,
     };
+    let model = M::new(config, &data)?;
     let params = Params::fresh(5, &Device::Cpu);
-    M::new(config, &data, &params)?;
+    make(&model, &params, &data, &Arc::default())?;
     let mut weights = params.snapshot()?;
     for (name, array) in &mut weights {
         let mut values = array.as_f32()?.to_vec();
@@ -34,7 +40,21 @@ pub fn random<M: Model>(
         values.iter_mut().for_each(|w| *w *= factor);
         *array = zoo_graph::Array::f32(array.shape(), values)?;
     }
-    M::new(config, &data, &Params::given(weights, &Device::Cpu))
+    Ok((model, Net::new(&params.twin(Some(&weights))?)))
+}
+
+/// The loss of the first phase of a training step on these data, as a trainer with this seed would compute it.
+pub fn loss<M: Model>(model: &M, net: &Net, batch: &Batch, seed: u64) -> Result<Losses> {
+    let keys = (0..batch.len() as u64).collect();
+    let stream = Stream::new(seed).named("step");
+    let mut step = StepCx::new(Mode::Train, 0, stream, keys, net, &Arc::default());
+    model.loss(&model.phases()[0], batch, &mut step)
+}
+
+/// A step of a training or an evaluation with this seed, for tests of what a model computes in it.
+pub fn step(mode: Mode, net: &Net, images: usize, seed: u64) -> StepCx {
+    let keys = (0..images as u64).collect();
+    StepCx::new(mode, 0, Stream::new(seed), keys, net, &Arc::default())
 }
 
 /// A model that predicts the colours of pixels in raster order, as its tests see it.
@@ -44,11 +64,11 @@ pub struct Autoregressive<'a> {
     /// p(x_i | x_<i).
     pub pixel: PixelDistribution,
     /// x `[N,C,H,W]` -> the parameters of every p(x_i | x_<i) `[N,P,H,W]`.
-    pub parameters: &'a dyn Fn(&Value) -> Result<Value>,
+    pub parameters: &'a dyn Fn(&Value) -> Value,
     /// x `[N,C,H,W]` -> -log p(x) `[N]`.
-    pub nll: &'a dyn Fn(&Value) -> Result<Value>,
+    pub nll: &'a dyn Fn(&Value) -> Value,
     /// Noise `[N,C,H,W]`, or noise, an image and its mask -> x `[N,C,H,W]`.
-    pub draw: &'a dyn Fn(&[&Value]) -> Result<Value>,
+    pub draw: &'a dyn Fn(&[&Value]) -> Value,
 }
 
 /// Holds a model of binary values that follow each other as a list, plane by plane, as [`dist::draw_list`](crate::dist::draw_list) draws them, to what `require`
@@ -57,9 +77,9 @@ pub struct Autoregressive<'a> {
 /// `forward` gives logits (N,C*H*W) of images (N,C,H,W), `nll` and `draw` what [`Autoregressive`] says.
 pub fn with_list<T>(
     image: [usize; 3],
-    forward: impl Fn(&Value) -> Result<Value>,
-    nll: impl Fn(&Value) -> Result<Value>,
-    draw: impl Fn(&[&Value]) -> Result<Value>,
+    forward: impl Fn(&Value) -> Value,
+    nll: impl Fn(&Value) -> Value,
+    draw: impl Fn(&[&Value]) -> Value,
     require: impl FnOnce(Autoregressive<'_>) -> T,
 ) -> T {
     let [c, h, w] = image;
@@ -68,11 +88,11 @@ pub fn with_list<T>(
     require(Autoregressive {
         image: [1, c * h, w],
         pixel: PixelDistribution::BINARY,
-        parameters: &|x| tall(forward(&own(x)?)?),
-        nll: &|x| nll(&own(x)?),
+        parameters: &|x| tall(forward(&own(x))),
+        nll: &|x| nll(&own(x)),
         draw: &|inputs| {
-            let inputs: Vec<Value> = inputs.iter().map(|x| own(x)).collect::<Result<_>>()?;
-            tall(draw(&inputs.iter().collect::<Vec<_>>())?)
+            let inputs: Vec<Value> = inputs.iter().map(|x| own(x)).collect();
+            tall(draw(&inputs.iter().collect::<Vec<_>>()))
         },
     })
 }
@@ -119,17 +139,17 @@ impl Autoregressive<'_> {
     }
 
     /// The parameters of value `i` of the order, `[N,K]`.
-    fn parameters_of(&self, all: &Value, i: usize) -> Result<Value> {
+    fn parameters_of(&self, all: &Value, i: usize) -> Value {
         let own = self.pixel.maps_of(self.place(i).1, self.image[0]);
-        self.of_pixel(all, i)?.slice(1, own.start, own.end)
+        self.of_pixel(all, i).slice(1, own.start, own.end)
     }
 
     /// What maps `[N,P,H,W]` hold for the pixel of value `i` of the order, `[N,P]`.
-    fn of_pixel(&self, maps: &Value, i: usize) -> Result<Value> {
+    fn of_pixel(&self, maps: &Value, i: usize) -> Value {
         let [colours, height, width] = self.image;
         let pixel = i / colours;
-        maps.reshape(&[0, -1, (height * width) as i64])?
-            .slice(2, pixel, pixel + 1)?
+        maps.reshape(&[0, -1, (height * width) as i64])
+            .slice(2, pixel, pixel + 1)
             .squeeze(2)
     }
 
@@ -139,13 +159,14 @@ impl Autoregressive<'_> {
         let mut sees = vec![vec![false; d]; d];
         for seed in 0..6 {
             let params = Params::fresh(seed, &Device::Cpu);
-            let x = params.get("x", &[1, c, h, w], Init::Uniform(1.0))?;
+            let x = Net::new(&params).param("x", &[1, c, h, w], Init::Uniform(1.0));
             for (i, row) in sees.iter_mut().enumerate() {
-                let own = self.parameters_of(&(self.parameters)(&x)?, i)?;
+                let own = self.parameters_of(&(self.parameters)(&x), i);
                 // Weighted, so that the effects on several parameters do not cancel.
-                let weights = Stream::new(9).normal(own.dims()[1]);
-                let weights = Tensor::from_vec(weights, (1, own.dims()[1]), &Device::Cpu)?;
-                let total = own.mul(&weights.into())?.sum(&[0, 1], false)?;
+                let count = own.dim(1)?;
+                let weights = Stream::new(9).normal(count);
+                let weights = Value::from(Tensor::from_vec(weights, (1, count), &Device::Cpu)?);
+                let total = (own * weights).sum(&[0, 1], false);
                 let Some(gradient) = total.backward()?.get(&x) else {
                     continue; // it depends on nothing
                 };
@@ -185,11 +206,11 @@ impl Autoregressive<'_> {
             *value = if *value < 0.5 { 1.0 } else { 0.0 };
             all.extend(changed);
         }
-        let parameters = (self.parameters)(&self.images(all)?)?;
+        let parameters = (self.parameters)(&self.images(all)?);
         let mut moved = false;
         for i in 0..d {
-            let own = self.parameters_of(&parameters, i)?; // [d+1,K]
-            let own = own.tensor().to_vec2::<f32>()?;
+            let own = self.parameters_of(&parameters, i); // [d+1,K]
+            let own = own.tensor()?.to_vec2::<f32>()?;
             for j in 0..d {
                 let differs = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-6 * (1.0 + a.abs());
                 let differs = own[0].iter().zip(&own[j + 1]).any(differs);
@@ -231,8 +252,7 @@ impl Autoregressive<'_> {
             let level = |i: usize| number / levels.pow(i as u32) % levels;
             images.extend((0..d).map(|i| level(i) as f32 / (levels - 1) as f32));
         }
-        let nll = (self.nll)(&self.images(images.clone())?)?;
-        let p = nll.tensor().to_vec1::<f32>()?;
+        let p = (self.nll)(&self.images(images.clone())?).to_vec()?;
         Ok((images, p.iter().map(|nll| f64::from(-nll).exp()).collect()))
     }
 
@@ -248,8 +268,7 @@ impl Autoregressive<'_> {
     pub fn draws_what_is_likely(&self) -> Result<()> {
         let (images, p) = self.everything()?;
         let (n, d) = (20_000, self.values());
-        let drawn = (self.draw)(&[&self.noise(n, 8)?])?;
-        let drawn = drawn.tensor().flatten_all()?.to_vec1::<f32>()?;
+        let drawn = (self.draw)(&[&self.noise(n, 8)?]).to_vec()?;
         let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
         let mut counts = vec![0usize; p.len()];
         for x in drawn.chunks(d) {
@@ -272,22 +291,19 @@ impl Autoregressive<'_> {
     /// The images of `n` rows of noise, a value at a time, with the whole network for each.
     fn drawn_naively(&self, inputs: &[&Value]) -> Result<Vec<f32>> {
         let (d, n) = (self.values(), inputs[0].dims()[0]);
-        let flat = |v: &Value| v.tensor().flatten_all()?.to_vec1::<f32>();
         let mut x = vec![0.0; n * d];
         for i in 0..d {
             let (at, colour) = self.place(i);
             let so_far = self.images(x.clone())?;
-            let parameters = (self.parameters)(&so_far)?;
-            let own = self.of_pixel(&parameters, i)?; // [N,P]
-            let pixel = self.of_pixel(&so_far, i)?; // [N,C]
+            let parameters = (self.parameters)(&so_far);
+            let own = self.of_pixel(&parameters, i); // [N,P]
+            let pixel = self.of_pixel(&so_far, i); // [N,C]
             let column = |v: &Value| -> Result<Vec<f32>> {
-                Ok(flat(v)?.chunks(d).map(|row| row[at]).collect())
+                Ok(v.to_vec()?.chunks(d).map(|row| row[at]).collect())
             };
             let noise = Tensor::from_vec(column(inputs[0])?, n, &Device::Cpu)?;
-            let drawn = self
-                .pixel
-                .draw_colour(&own, &pixel, colour, &noise.into())?;
-            let mut drawn = flat(&drawn)?;
+            let drawn = self.pixel.draw_colour(&own, &pixel, colour, &noise.into());
+            let mut drawn = drawn.to_vec()?;
             if let [_, given, mask] = inputs {
                 for ((drawn, given), mask) in
                     drawn.iter_mut().zip(column(given)?).zip(column(mask)?)
@@ -307,10 +323,9 @@ impl Autoregressive<'_> {
         let n = 5;
         let noise = self.noise(n, 12)?;
         let given = self.images(self.drawn_evenly(n, 13))?;
-        let mask = self.noise(n, 14)?.greater_scalar(0.5)?.cast(DType::F32)?;
+        let mask = self.noise(n, 14)?.greater_scalar(0.5).cast(DType::F32);
         for inputs in [&[&noise][..], &[&noise, &given, &mask]] {
-            let fast = (self.draw)(inputs)?.tensor().flatten_all()?;
-            let (fast, slow) = (fast.to_vec1::<f32>()?, self.drawn_naively(inputs)?);
+            let (fast, slow) = ((self.draw)(inputs).to_vec()?, self.drawn_naively(inputs)?);
             let wrong = fast.iter().zip(&slow).position(|(a, b)| a != b);
             require(wrong.is_none(), || {
                 format!(

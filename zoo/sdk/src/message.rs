@@ -257,4 +257,7 @@ pub struct EvaluateRequest {
     pub batch: usize,
     /// Importance samples per image, for models that estimate log p(x) with them; 0 leaves that metric out.
     pub importance_samples: usize,
+    /// Steps that the weights were trained for: what changes over a training is as it was then.
+    #[serde(default)]
+    pub step: u64,
 }

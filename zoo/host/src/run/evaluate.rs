@@ -127,6 +127,7 @@ pub fn evaluate(
                 seed: options.seed,
                 batch: options.batch.max(1),
                 importance_samples: options.importance_samples,
+                step: trained.step,
             };
             session
                 .evaluate(&request, &split, cx)

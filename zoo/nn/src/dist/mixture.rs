@@ -21,7 +21,7 @@ pub fn distribution(
     x: Option<&Value>,
     [colour, colours]: [usize; 2],
     components: usize,
-) -> Result<Value> {
+) -> Value {
     let k = components;
     let kinds = if colours == 3 { 3 } else { 2 };
     // Means, logarithms of scales, coefficients before tanh, all [N,K].
@@ -32,9 +32,8 @@ pub fn distribution(
     let mut levels = Vec::new(); // [N,1]
     if let Some(x) = x {
         for before in 0..colour {
-            let own = x.slice(1, before, before + 1)?;
-            let level = own.mul_scalar(255.0)?.add_scalar(0.5)?.floor()?;
-            levels.push(level.clip(0.0, 255.0)?);
+            let own = x.slice(1, before, before + 1);
+            levels.push((own * 255.0 + 0.5).floor().clip(0.0, 255.0));
         }
     }
     let means = |colour: usize| {
@@ -44,21 +43,24 @@ pub fn distribution(
             1 => &[(0, 0)],
             _ => &[(1, 0), (2, 1)],
         };
-        by.iter().try_fold(part(colour, 0)?, |mean, &(row, by)| {
-            mean.add(&part(row, 2)?.tanh()?.mul(&middle(&levels[by])?)?)
+        by.iter().fold(part(colour, 0), |mean, &(row, by)| {
+            mean + part(row, 2).tanh() * middle(&levels[by])
         })
     };
-    let mut weights = parameters.slice(1, 0, k)?;
+    let mut weights = parameters.slice(1, 0, k);
     for (before, level) in levels.iter().enumerate() {
-        weights = weights.add(&log_masses(level, &means(before)?, &part(before, 1)?)?)?;
+        weights = weights + log_masses(level, &means(before), &part(before, 1));
     }
-    let weights = weights.softmax(1)?.unsqueeze(2)?; // [N,K,1]
+    let weights = weights.softmax(1).unsqueeze(2); // [N,K,1]
 
-    let edges = edges(parameters.tensor().device())?;
-    let means = means(colour)?.unsqueeze(2)?;
-    let inverse = inverse_scales(&part(colour, 1)?)?.unsqueeze(2)?;
-    let below = edges.sub(&means)?.mul(&inverse)?.sigmoid()?; // [N,K,255]
-    below.mul(&weights)?.sum(&[1], false)
+    let edges = match parameters.tensor().and_then(|t| edges(t.device())) {
+        Ok(edges) => edges,
+        Err(error) => return Value::failed(error),
+    };
+    let means = means(colour).unsqueeze(2);
+    let inverse = inverse_scales(&part(colour, 1)).unsqueeze(2);
+    let below = ((edges - means) * inverse).sigmoid(); // [N,K,255]
+    (below * weights).sum(&[1], false)
 }
 
 /// The upper edges of all levels but the highest, `[1,1,255]`, between -1 and 1.

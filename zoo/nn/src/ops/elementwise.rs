@@ -4,20 +4,43 @@ use candle_core::{DType, Tensor};
 
 use zoo_kernels::{Activation, Arithmetic};
 
-use super::{
-    fused,
-    kernels::{self, activation, arithmetic},
+use super::{by_candle, kernels, may_fuse};
+use crate::{
+    Error, Value,
+    value::{Computed, Outcome, Pull, op},
 };
-use crate::{Error, Result, Value, tape::by_candle, value::record};
+
+/// Runs a function of one element: by a kernel where there is one and it takes the value, else by candle.
+#[track_caller]
+fn unary(
+    x: &Value,
+    name: &'static str,
+    kernel: Option<Activation>,
+    candle: fn(&Tensor) -> candle_core::Result<Tensor>,
+    pull: fn(&mut Pull<'_>),
+) -> Value {
+    op(
+        name,
+        [x],
+        |[x]| match kernel {
+            Some(f) if x.held.is_ours() => Ok(kernels::activation(x, f, pull)?),
+            _ => Ok(Computed::tracked(
+                by_candle(&[x], |t| candle(&t[0]))?,
+                &[x],
+                pull,
+            )),
+        },
+        |_| Ok(()),
+    )
+}
 
 macro_rules! unary {
-    ($($(#[$doc:meta])* $name:ident, $op:literal, $compute:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $op:literal, $kernel:expr, $candle:expr, $pull:expr;)*) => {
         impl Value {$(
             $(#[$doc])*
             #[track_caller]
-            pub fn $name(&self) -> Result<Self> {
-                let compute: fn(&Value) -> candle_core::Result<Value> = $compute;
-                record(compute(self), $op, |node| node.input(self).map(|_| ()))
+            pub fn $name(&self) -> Self {
+                unary(self, $op, $kernel, $candle, $pull)
             }
         )*}
     };
@@ -25,31 +48,42 @@ macro_rules! unary {
 
 unary! {
     /// max(x, 0)
-    relu, "Relu", |x| activation(x, Activation::Relu, Tensor::relu);
+    relu, "Relu", Some(Activation::Relu), Tensor::relu,
+        |p| p.give(0, |p| p.g() * p.x(0).is_positive());
     /// 1 / (1 + exp(-x))
-    sigmoid, "Sigmoid", |x| activation(x, Activation::Sigmoid, sigmoid);
+    sigmoid, "Sigmoid", Some(Activation::Sigmoid), sigmoid,
+        |p| p.give(0, |p| p.g() * p.y() * (1.0 - p.y()));
     /// Hyperbolic tangent.
-    tanh, "Tanh", |x| activation(x, Activation::Tanh, Tensor::tanh);
+    tanh, "Tanh", Some(Activation::Tanh), Tensor::tanh,
+        |p| p.give(0, |p| p.g() * (1.0 - p.y().sqr()));
     /// log(1 + e^x), without overflow: max(x, 0) + log(1 + e^-|x|).
-    softplus, "Softplus", |x| activation(x, Activation::Softplus, softplus);
+    softplus, "Softplus", Some(Activation::Softplus), softplus,
+        |p| p.give(0, |p| p.g() * p.x(0).sigmoid());
     /// e^x
-    exp, "Exp", |x| activation(x, Activation::Exp, Tensor::exp);
+    exp, "Exp", Some(Activation::Exp), Tensor::exp,
+        |p| p.give(0, |p| p.g() * p.y());
     /// Natural logarithm.
-    log, "Log", |x| activation(x, Activation::Log, Tensor::log);
+    log, "Log", Some(Activation::Log), Tensor::log,
+        |p| p.give(0, |p| p.g() / p.x(0));
     /// Square root.
-    sqrt, "Sqrt", |x| activation(x, Activation::Sqrt, Tensor::sqrt);
+    sqrt, "Sqrt", Some(Activation::Sqrt), Tensor::sqrt,
+        |p| p.give(0, |p| p.g() / p.y() * 0.5);
     /// |x|
-    abs, "Abs", |x| activation(x, Activation::Abs, Tensor::abs);
+    abs, "Abs", Some(Activation::Abs), Tensor::abs,
+        |p| p.give(0, |p| p.g() * (p.x(0).is_positive() - p.x(0).neg().is_positive()));
     /// -x
-    neg, "Neg", |x| activation(x, Activation::Affine(-1.0, 0.0), Tensor::neg);
-    /// Largest integer not above x; no gradient.
-    floor, "Floor", |x| by_candle(&[x], |t| t[0].floor());
+    neg, "Neg", Some(Activation::Affine(-1.0, 0.0)), Tensor::neg,
+        |p| p.give(0, |p| -p.g());
     /// Sine.
-    sin, "Sin", |x| by_candle(&[x], |t| t[0].sin());
+    sin, "Sin", None, Tensor::sin,
+        |p| p.give(0, |p| p.g() * p.x(0).cos());
     /// Cosine.
-    cos, "Cos", |x| by_candle(&[x], |t| t[0].cos());
+    cos, "Cos", None, Tensor::cos,
+        |p| p.give(0, |p| -(p.g() * p.x(0).sin()));
     /// The error function.
-    erf, "Erf", |x| by_candle(&[x], |t| t[0].erf());
+    erf, "Erf", None, Tensor::erf,
+        // 2 / sqrt(pi) e^(-x^2)
+        |p| p.give(0, |p| p.g() * (-p.x(0).sqr()).exp() * std::f64::consts::FRAC_2_SQRT_PI);
 }
 
 /// Stable for large |x|: tanh does not overflow.
@@ -63,251 +97,387 @@ fn softplus(x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 impl Value {
+    /// 1 where positive, else 0; no gradient.
+    #[track_caller]
+    fn is_positive(&self) -> Self {
+        let x = self.detach();
+        x.greater_scalar(0.0).cast(x.dtype())
+    }
+
+    /// Largest integer not above x; no gradient.
+    #[track_caller]
+    pub fn floor(&self) -> Self {
+        op(
+            "Floor",
+            [self],
+            |[x]| plain(&[x], |t| t[0].floor()),
+            |_| Ok(()),
+        )
+    }
+
     /// x where positive, else `slope` x.
     #[track_caller]
-    pub fn leaky_relu(&self, slope: f64) -> Result<Self> {
-        let leaky = |x: &Tensor| x.ge(0.0)?.where_cond(x, &(x * slope)?);
-        let computed = activation(self, Activation::LeakyRelu(slope as f32), leaky);
-        record(computed, "LeakyRelu", |node| {
-            node.input(self)
-                .map(|node| node.float("alpha", slope))
-                .map(|_| ())
-        })
+    pub fn leaky_relu(&self, slope: f64) -> Self {
+        let pull = move |p: &mut Pull<'_>| {
+            p.give(0, |p| {
+                p.g() * (p.x(0).is_positive() * (1.0 - slope) + slope)
+            });
+        };
+        op(
+            "LeakyRelu",
+            [self],
+            |[x]| {
+                let leaky = |x: &Tensor| x.ge(0.0)?.where_cond(x, &(x * slope)?);
+                kernels::activation_or(x, Activation::LeakyRelu(slope as f32), leaky, pull)
+            },
+            |node| node.float("alpha", slope).done(),
+        )
     }
 
     /// x where positive, else alpha (e^x - 1) (Clevert et al., 2015).
     #[track_caller]
-    pub fn elu(&self, alpha: f64) -> Result<Self> {
-        let computed = activation(self, Activation::Elu(alpha as f32), |x| x.elu(alpha));
-        record(computed, "Elu", |node| {
-            node.input(self)
-                .map(|node| node.float("alpha", alpha))
-                .map(|_| ())
-        })
+    pub fn elu(&self, alpha: f64) -> Self {
+        let pull = move |p: &mut Pull<'_>| {
+            p.give(0, |p| {
+                let positive = p.x(0).is_positive();
+                p.g() * (&positive + (1.0 - &positive) * (p.y() + alpha))
+            });
+        };
+        op(
+            "Elu",
+            [self],
+            |[x]| kernels::activation_or(x, Activation::Elu(alpha as f32), |x| x.elu(alpha), pull),
+            |node| node.float("alpha", alpha).done(),
+        )
     }
 
     /// Binary cross-entropy of targets in [0, 1] under these logits, both `[N,D]`, summed over each row: `[N]`. Element by element it is
     /// softplus(l) - l x, which does not overflow.
     #[track_caller]
-    pub fn bce_rows(&self, targets: &Self) -> Result<Self> {
-        // Fused only outside a trace, which needs the parts.
-        match fused(|| kernels::bce_rows(self, targets)) {
-            Some(fused) => record(fused, "bce_rows", |_| Ok(())),
-            None => self.softplus()?.sub(&self.mul(targets)?)?.sum(&[1], false),
+    pub fn bce_rows(&self, targets: &Self) -> Self {
+        let fits = self.rank() == 2 && self.dims() == targets.dims();
+        let fixed = targets.get().is_ok_and(|t| t.node_of().is_none());
+        if fits && fixed && may_fuse(&[self, targets]) {
+            let fused = |[x, t]: [&Computed; 2]| Ok(kernels::bce_rows(x, t)?);
+            return op("bce_rows", [self, targets], fused, |_| Ok(()));
         }
+        (self.softplus() - self * targets).sum(&[1], false)
     }
 
     /// tanh(a) sigmoid(b) of the two halves of dimension 1, `[N,2C,...] -> [N,C,...]`: the gate of PixelCNN and WaveNet (van den Oord et
     /// al., 2016).
     #[track_caller]
-    pub fn gated_tanh(&self) -> Result<Self> {
-        // Fused only outside a trace, which needs the parts.
-        match fused(|| kernels::gated_tanh(self)) {
-            Some(fused) => record(fused, "gated_tanh", |_| Ok(())),
-            None => {
-                let halves = self.chunk(2, 1)?;
-                halves[0].tanh()?.mul(&halves[1].sigmoid()?)
-            }
+    pub fn gated_tanh(&self) -> Self {
+        let even = self.dims().get(1).is_some_and(|c| c % 2 == 0);
+        if even && may_fuse(&[self]) {
+            return op(
+                "gated_tanh",
+                [self],
+                |[x]| Ok(kernels::gated_tanh(x)?),
+                |_| Ok(()),
+            );
         }
+        let [a, b] = self.halves(1);
+        a.tanh() * b.sigmoid()
     }
 
     /// x sigmoid(x), also called swish.
     #[track_caller]
-    pub fn silu(&self) -> Result<Self> {
-        self.mul(&self.sigmoid()?)
+    pub fn silu(&self) -> Self {
+        self * self.sigmoid()
     }
 
     /// x Phi(x) with the Gaussian cumulative distribution Phi, exact (Hendrycks & Gimpel, 2016).
     #[track_caller]
-    pub fn gelu(&self) -> Result<Self> {
-        let phi = self
-            .mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?
-            .erf()?
-            .add_scalar(1.0)?
-            .mul_scalar(0.5)?;
-        self.mul(&phi)
+    pub fn gelu(&self) -> Self {
+        self * ((self * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5
     }
 
     /// x^2
     #[track_caller]
-    pub fn sqr(&self) -> Result<Self> {
-        self.mul(self)
+    pub fn sqr(&self) -> Self {
+        self * self
     }
 
     /// min(max(x, low), high); no gradient outside.
     #[track_caller]
-    pub fn clip(&self, low: f64, high: f64) -> Result<Self> {
-        let f = Activation::Clip(low as f32, high as f32);
-        let computed = activation(self, f, |x| x.clamp(low, high));
-        record(computed, "Clip", |node| {
-            node.input(self)?
-                .scalar("min", low)?
-                .scalar("max", high)
-                .map(|_| ())
-        })
+    pub fn clip(&self, low: f64, high: f64) -> Self {
+        let pull = move |p: &mut Pull<'_>| {
+            p.give(0, |p| {
+                let outside = (low - p.x(0)).is_positive() + (p.x(0) - high).is_positive();
+                p.g() * (1.0 - outside)
+            });
+        };
+        op(
+            "Clip",
+            [self],
+            |[x]| {
+                let f = Activation::Clip(low as f32, high as f32);
+                kernels::activation_or(x, f, |x| x.clamp(low, high), pull)
+            },
+            |node| node.scalar("min", low)?.scalar("max", high)?.done(),
+        )
     }
 
     /// x + c
     #[track_caller]
-    pub fn add_scalar(&self, c: f64) -> Result<Self> {
-        let f = Activation::Affine(1.0, c as f32);
-        record(activation(self, f, |x| x + c), "Add", |node| {
-            node.input(self)?.scalar("c", c).map(|_| ())
-        })
+    pub fn add_scalar(&self, c: f64) -> Self {
+        op(
+            "Add",
+            [self],
+            |[x]| {
+                let f = Activation::Affine(1.0, c as f32);
+                kernels::activation_or(x, f, |x| x + c, |p| p.give(0, |p| p.g().clone()))
+            },
+            |node| node.scalar("c", c)?.done(),
+        )
     }
 
     /// x * c
     #[track_caller]
-    pub fn mul_scalar(&self, c: f64) -> Result<Self> {
-        let f = Activation::Affine(c as f32, 0.0);
-        record(activation(self, f, |x| x * c), "Mul", |node| {
-            node.input(self)?.scalar("c", c).map(|_| ())
-        })
+    pub fn mul_scalar(&self, c: f64) -> Self {
+        op(
+            "Mul",
+            [self],
+            |[x]| {
+                let f = Activation::Affine(c as f32, 0.0);
+                kernels::activation_or(x, f, |x| x * c, move |p| p.give(0, |p| p.g() * c))
+            },
+            |node| node.scalar("c", c)?.done(),
+        )
     }
 
-    /// The elements as f32, i64 or u8; towards zero.
+    /// x - c
     #[track_caller]
-    pub fn cast(&self, dtype: DType) -> Result<Self> {
-        // Numbers of ONNX's TensorProto.DataType.
-        let to = match dtype {
-            DType::F32 => 1,
-            DType::U8 => 2,
-            DType::I64 => 7,
-            other => {
-                return Err(Error::usage(
-                    "Cast",
-                    format!("cannot cast to {other:?}: use f32, i64 or u8"),
-                ));
-            }
+    pub(super) fn sub_scalar(&self, c: f64) -> Self {
+        self.add_scalar(-c)
+    }
+
+    /// c - x
+    #[track_caller]
+    pub(super) fn scalar_sub(&self, c: f64) -> Self {
+        self.number(c).sub(self)
+    }
+
+    /// `c` as a constant of this value's type.
+    fn number(&self, c: f64) -> Self {
+        let make = |x: &Computed| {
+            let like = x.held.peek();
+            Tensor::full(c, (), like.device())?.to_dtype(like.dtype())
         };
-        let computed = by_candle(&[self], |t| t[0].to_dtype(dtype));
-        record(computed, "Cast", |node| {
-            node.input(self).map(|node| node.int("to", to)).map(|_| ())
-        })
+        match self.get() {
+            Ok(x) => make(x).map(Self::constant).map_err(Error::from).into(),
+            Err(error) => Self::failed(error),
+        }
+    }
+
+    /// x / c
+    #[track_caller]
+    pub(super) fn div_scalar(&self, c: f64) -> Self {
+        self.mul_scalar(1.0 / c)
+    }
+
+    /// c / x
+    #[track_caller]
+    pub(super) fn scalar_div(&self, c: f64) -> Self {
+        self.number(c).div(self)
+    }
+
+    /// The elements as f32, f64, i64 or u8; towards zero. Graphs have no f64.
+    #[track_caller]
+    pub fn cast(&self, dtype: DType) -> Self {
+        op(
+            "Cast",
+            [self],
+            |[x]| {
+                let held = by_candle(&[x], |t| t[0].to_dtype(dtype))?;
+                Ok(match dtype {
+                    DType::F32 | DType::F64 => Computed::tracked(held, &[x], |p| {
+                        p.give(0, |p| p.g().cast(p.x(0).dtype()));
+                    }),
+                    DType::I64 | DType::U8 => Computed::untracked(held),
+                    other => {
+                        let message = format!("cannot cast to {other:?}: use f32, i64 or u8");
+                        return Err(message.into());
+                    }
+                })
+            },
+            |node| {
+                // Numbers of ONNX's TensorProto.DataType.
+                let to = match dtype {
+                    DType::U8 => 2,
+                    DType::I64 => 7,
+                    DType::F64 => 11,
+                    _ => 1,
+                };
+                node.int("to", to).done()
+            },
+        )
     }
 }
 
-macro_rules! binary {
-    ($($(#[$doc:meta])* $name:ident, $op:literal, $compute:expr, $truth:literal;)*) => {
+/// What has no gradient, by candle.
+fn plain(
+    inputs: &[&Computed],
+    compute: impl FnOnce(&[Tensor]) -> candle_core::Result<Tensor>,
+) -> Outcome {
+    Ok(Computed::untracked(by_candle(inputs, compute)?))
+}
+
+macro_rules! arithmetic {
+    ($($(#[$doc:meta])* $name:ident, $op:literal, $kernel:expr, $pull:expr;)*) => {
         impl Value {$(
             $(#[$doc])*
             #[track_caller]
-            pub fn $name(&self, other: &Self) -> Result<Self> {
-                let compute: fn(&Value, &Value) -> candle_core::Result<Value> = $compute;
-                record(compute(self, other), $op, |node| {
-                    node.input(self)?.input(other)?;
-                    if $truth {
-                        node.truth();
-                    }
-                    Ok(())
-                })
+            #[expect(clippy::should_implement_trait, reason = "the operators are these")]
+            pub fn $name(&self, other: &Self) -> Self {
+                let pull: fn(&mut Pull<'_>) = $pull;
+                op($op, [self, other], |[x, y]| Ok(kernels::arithmetic($kernel, x, y, pull)?), |_| Ok(()))
             }
         )*}
     };
 }
 
-binary! {
+arithmetic! {
     /// x + y, broadcasting.
-    add, "Add", |x, y| arithmetic(Arithmetic::Add, x, y), false;
+    add, "Add", Arithmetic::Add, |p| {
+        p.give(0, |p| p.g().clone());
+        p.give(1, |p| p.g().clone());
+    };
     /// x - y, broadcasting.
-    sub, "Sub", |x, y| arithmetic(Arithmetic::Sub, x, y), false;
+    sub, "Sub", Arithmetic::Sub, |p| {
+        p.give(0, |p| p.g().clone());
+        p.give(1, |p| -p.g());
+    };
     /// x * y, broadcasting.
-    mul, "Mul", |x, y| arithmetic(Arithmetic::Mul, x, y), false;
+    mul, "Mul", Arithmetic::Mul, |p| {
+        p.give(0, |p| p.g() * p.x(1));
+        p.give(1, |p| p.g() * p.x(0));
+    };
     /// x / y, broadcasting.
-    div, "Div", |x, y| arithmetic(Arithmetic::Div, x, y), false;
+    div, "Div", Arithmetic::Div, |p| {
+        p.give(0, |p| p.g() / p.x(1));
+        p.give(1, |p| -(p.g() * p.y() / p.x(1)));
+    };
+}
+
+macro_rules! extreme {
+    ($($(#[$doc:meta])* $name:ident, $op:literal, $compute:expr, $sign:literal;)*) => {
+        impl Value {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self, other: &Self) -> Self {
+                let compute: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> = $compute;
+                op($op, [self, other], |[x, y]| {
+                    let held = by_candle(&[x, y], |t| compute(&t[0], &t[1]))?;
+                    Ok(Computed::tracked(held, &[x, y], |p| {
+                        // Where both are equal, the second gets the gradient.
+                        let first = |p: &Pull<'_>| ((p.x(0) - p.x(1)) * $sign).is_positive();
+                        p.give(0, |p| p.g() * first(p));
+                        p.give(1, |p| p.g() * (1.0 - first(p)));
+                    }))
+                }, |_| Ok(()))
+            }
+        )*}
+    };
+}
+
+extreme! {
     /// The larger of x and y, broadcasting.
-    maximum, "Max", |x, y| by_candle(&[x, y], |t| t[0].broadcast_maximum(&t[1])), false;
+    maximum, "Max", |x, y| x.broadcast_maximum(y), 1.0;
     /// The smaller of x and y, broadcasting.
-    minimum, "Min", |x, y| by_candle(&[x, y], |t| t[0].broadcast_minimum(&t[1])), false;
+    minimum, "Min", |x, y| x.broadcast_minimum(y), -1.0;
+}
+
+macro_rules! truth {
+    ($($(#[$doc:meta])* $name:ident, $op:literal, $compute:expr;)*) => {
+        impl Value {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self, other: &Self) -> Self {
+                let compute: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> = $compute;
+                op(
+                    $op,
+                    [self, other],
+                    |[x, y]| plain(&[x, y], |t| compute(&t[0], &t[1])),
+                    |node| node.truth().done(),
+                )
+            }
+        )*}
+    };
+}
+
+truth! {
     /// Where x > y, as truth values.
-    greater, "Greater", |x, y| by_candle(&[x, y], |t| t[0].broadcast_gt(&t[1])), true;
+    greater, "Greater", |x, y| x.broadcast_gt(y);
     /// Where x < y, as truth values.
-    less, "Less", |x, y| by_candle(&[x, y], |t| t[0].broadcast_lt(&t[1])), true;
+    less, "Less", |x, y| x.broadcast_lt(y);
     /// Where x = y, as truth values.
-    equal, "Equal", |x, y| by_candle(&[x, y], |t| t[0].broadcast_eq(&t[1])), true;
+    equal, "Equal", |x, y| x.broadcast_eq(y);
     /// Where both truth values hold.
-    and, "And", |x, y| by_candle(&[x, y], |t| t[0].broadcast_minimum(&t[1])), true;
+    and, "And", |x, y| x.broadcast_minimum(y);
     /// Where either truth value holds.
-    or, "Or", |x, y| by_candle(&[x, y], |t| t[0].broadcast_maximum(&t[1])), true;
+    or, "Or", |x, y| x.broadcast_maximum(y);
 }
 
 impl Value {
     /// Where the truth value does not hold.
     #[track_caller]
-    pub fn not(&self) -> Result<Self> {
-        let computed = by_candle(&[self], |t| t[0].eq(0u8));
-        record(computed, "Not", |node| {
-            node.input(self).map(|node| node.truth()).map(|_| ())
-        })
+    #[expect(clippy::should_implement_trait, reason = "truth values are values")]
+    pub fn not(&self) -> Self {
+        op(
+            "Not",
+            [self],
+            |[x]| plain(&[x], |t| t[0].eq(0u8)),
+            |node| node.truth().done(),
+        )
     }
 
     /// Where x > c, as truth values.
     #[track_caller]
-    pub fn greater_scalar(&self, c: f64) -> Result<Self> {
-        let computed = by_candle(&[self], |t| t[0].gt(c));
-        record(computed, "Greater", |node| {
-            node.input(self)?
-                .scalar("c", c)
-                .map(|node| node.truth())
-                .map(|_| ())
-        })
+    pub fn greater_scalar(&self, c: f64) -> Self {
+        op(
+            "Greater",
+            [self],
+            |[x]| plain(&[x], |t| t[0].gt(c)),
+            |node| node.scalar("c", c)?.truth().done(),
+        )
     }
 
     /// Where x < c, as truth values.
     #[track_caller]
-    pub fn less_scalar(&self, c: f64) -> Result<Self> {
-        let computed = by_candle(&[self], |t| t[0].lt(c));
-        record(computed, "Less", |node| {
-            node.input(self)?
-                .scalar("c", c)
-                .map(|node| node.truth())
-                .map(|_| ())
-        })
+    pub fn less_scalar(&self, c: f64) -> Self {
+        op(
+            "Less",
+            [self],
+            |[x]| plain(&[x], |t| t[0].lt(c)),
+            |node| node.scalar("c", c)?.truth().done(),
+        )
     }
 
     /// `yes` where this truth value holds, else `no`; all of one shape after broadcasting.
     #[track_caller]
-    pub fn choose(&self, yes: &Self, no: &Self) -> Result<Self> {
-        let computed = by_candle(&[self, yes, no], |t| {
-            let shape = t[0]
-                .shape()
-                .broadcast_shape_binary_op(t[1].shape(), "where")?;
-            let shape = shape.broadcast_shape_binary_op(t[2].shape(), "where")?;
-            t[0].broadcast_as(&shape)?
-                .where_cond(&t[1].broadcast_as(&shape)?, &t[2].broadcast_as(&shape)?)
-        });
-        record(computed, "Where", |node| {
-            node.input(self)?.input(yes)?.input(no).map(|_| ())
-        })
+    pub fn choose(&self, yes: &Self, no: &Self) -> Self {
+        op(
+            "Where",
+            [self, yes, no],
+            |all| {
+                let held = by_candle(&all, |t| {
+                    let shape = t[0]
+                        .shape()
+                        .broadcast_shape_binary_op(t[1].shape(), "where")?;
+                    let shape = shape.broadcast_shape_binary_op(t[2].shape(), "where")?;
+                    let yes = t[1].broadcast_as(&shape)?;
+                    t[0].broadcast_as(&shape)?
+                        .where_cond(&yes, &t[2].broadcast_as(&shape)?)
+                })?;
+                Ok(Computed::tracked(held, &all, |p| {
+                    let of = |p: &Pull<'_>| p.x(0).cast(p.g().dtype());
+                    p.give(1, |p| p.g() * of(p));
+                    p.give(2, |p| p.g() * (1.0 - of(p)));
+                }))
+            },
+            |_| Ok(()),
+        )
     }
-}
-
-macro_rules! operator {
-    ($($trait:ident, $method:ident, $scalar:expr;)*) => {$(
-        impl std::ops::$trait<&Value> for &Value {
-            type Output = Result<Value>;
-
-            #[track_caller]
-            fn $method(self, other: &Value) -> Result<Value> {
-                Value::$method(self, other)
-            }
-        }
-
-        impl std::ops::$trait<f64> for &Value {
-            type Output = Result<Value>;
-
-            #[track_caller]
-            fn $method(self, c: f64) -> Result<Value> {
-                let apply: fn(&Value, f64) -> Result<Value> = $scalar;
-                apply(self, c)
-            }
-        }
-    )*};
-}
-
-operator! {
-    Add, add, Value::add_scalar;
-    Sub, sub, |x, c| x.add_scalar(-c);
-    Mul, mul, Value::mul_scalar;
-    Div, div, |x, c| x.mul_scalar(1.0 / c);
 }

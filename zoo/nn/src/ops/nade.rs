@@ -2,43 +2,45 @@
 
 use zoo_kernels::NadeShape;
 
-use super::{fused, kernels};
-use crate::{Error, Result, Value, value::record};
+use super::{kernels, may_fuse};
+use crate::{
+    Value,
+    value::{Computed, Outcome, attempt, op},
+};
+
+fn shape_of([x, w, c, v]: [&Value; 4]) -> Outcome<NadeShape> {
+    let [x, w, c, v] = [x.get()?, w.get()?, c.get()?, v.get()?];
+    match (x.dims(), w.dims(), c.dims(), v.dims()) {
+        (&[batch, inputs], &[rows, hidden], &[units], of_v)
+            if rows == inputs && units == hidden && of_v == [rows, hidden] =>
+        {
+            Ok(NadeShape {
+                batch,
+                inputs,
+                hidden,
+            })
+        }
+        (x, w, c, v) => Err(format!(
+            "takes x [N,D], w [D,H], c [H] and v [D,H], not {x:?}, {w:?}, {c:?} and {v:?}"
+        )
+        .into()),
+    }
+}
 
 impl Value {
     /// The logits `[N,D]` of a neural autoregressive distribution estimator (Larochelle & Murray, 2011) without their bias, for this x `[N,D]`: logit i is
     /// `v_i . sigmoid(c + sum_{j<i} x_j w_j)`, with `w` and `v [D,H]` and `c [H]`.
     #[track_caller]
-    pub fn nade(&self, w: &Self, c: &Self, v: &Self) -> Result<Self> {
-        let shape = match (self.dims(), w.dims(), c.dims(), v.dims()) {
-            (&[batch, inputs], &[rows, hidden], &[units], of_v)
-                if rows == inputs && units == hidden && of_v == [rows, hidden] =>
-            {
-                NadeShape {
-                    batch,
-                    inputs,
-                    hidden,
-                }
-            }
-            (x, w, c, v) => {
-                return Err(Error::usage(
-                    "nade",
-                    format!(
-                        "takes x [N,D], w [D,H], c [H] and v [D,H], not {x:?}, {w:?}, {c:?} and {v:?}"
-                    ),
-                ));
-            }
-        };
-        // Fused only outside a trace, which needs the parts.
-        match fused(|| kernels::nade([self, w, c, v], shape)) {
-            Some(computed) => record(computed, "nade", |_| Ok(())),
-            None => {
-                let each = self.unsqueeze(2)?.mul(&w.unsqueeze(0)?)?; // [N,D,H]
-                let before = each.cumsum(1)?.sub(&each)?; // without the input's own
-                let hidden = before.add(c)?.sigmoid()?;
-                hidden.mul(&v.unsqueeze(0)?)?.sum(&[2], false)
-            }
+    pub fn nade(&self, w: &Self, c: &Self, v: &Self) -> Self {
+        let shape = attempt!("nade", shape_of([self, w, c, v]));
+        if may_fuse(&[self, w, c, v]) {
+            let fused = |all: [&Computed; 4]| Ok(kernels::nade(all, shape)?);
+            return op("nade", [self, w, c, v], fused, |_| Ok(()));
         }
+        let each = self.unsqueeze(2) * w.unsqueeze(0); // [N,D,H]
+        let before = each.cumsum(1) - each; // without the input's own
+        let hidden = (before + c).sigmoid();
+        (hidden * v.unsqueeze(0)).sum(&[2], false)
     }
 }
 
@@ -65,15 +67,15 @@ mod tests {
         let logits = |dtype: DType| {
             // Our kernels take f32 only: f64 is composed.
             let [x, w, c, v] = [0, 1, 2, 3].map(|i| Value::from(all[i].to_dtype(dtype).unwrap()));
-            let out = x.nade(&w, &c, &v).unwrap();
-            let out = out.tensor().to_dtype(DType::F64).unwrap();
+            let out = x.nade(&w, &c, &v);
+            let out = out.tensor().unwrap().to_dtype(DType::F64).unwrap();
             out.flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
         for (fused, composed) in logits(DType::F32).iter().zip(logits(DType::F64)) {
             assert!((fused - composed).abs() < 1e-4, "{fused} {composed}");
         }
         let [x, w, c, _] = [0, 1, 2, 3].map(|i| Value::from(all[i].clone()));
-        let message = x.nade(&w, &c, &x).unwrap_err().to_string();
+        let message = x.nade(&w, &c, &x).check().unwrap_err().to_string();
         assert!(
             message.contains("nade") && message.contains("[3, 6]"),
             "{message}"

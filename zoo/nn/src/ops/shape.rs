@@ -1,161 +1,227 @@
 //! Shapes: nothing here changes an element.
 
+use candle_core::Tensor;
+
 use super::{axis_of, kernels};
-use crate::{Error, Result, Value, value::record};
+use crate::{
+    Error, Value,
+    value::{Computed, attempt, op, op_list},
+};
 
 impl Value {
     /// Another shape for the same elements, in ONNX's words: 0 keeps the dimension at that place, -1 (once) takes what remains.
     #[track_caller]
-    pub fn reshape(&self, shape: &[i64]) -> Result<Self> {
-        let resolved = match resolve(self.dims(), shape) {
-            Ok(resolved) => resolved,
-            Err(message) => return Err(Error::usage("Reshape", message)),
-        };
-        record(kernels::reshape(self, &resolved), "Reshape", |node| {
-            node.input(self)?.ints("shape", shape).map(|_| ())
-        })
+    pub fn reshape(&self, shape: &[i64]) -> Self {
+        op(
+            "Reshape",
+            [self],
+            |[x]| Ok(kernels::reshape(x, &resolve(x.dims(), shape)?)?),
+            |node| node.ints("shape", shape)?.done(),
+        )
+    }
+
+    /// The same elements in a shape that is known: for gradients, which no trace records.
+    pub(crate) fn shaped(&self, dims: &[usize]) -> Self {
+        if self.dims() == dims {
+            return self.clone();
+        }
+        let shape: Vec<i64> = dims.iter().map(|&size| size as i64).collect();
+        op(
+            "Reshape",
+            [self],
+            |[x]| Ok(kernels::reshape(x, dims)?),
+            |node| node.ints("shape", &shape)?.done(),
+        )
     }
 
     /// Everything from `axis` on in one dimension, `[N, ...] -> [N, D]` for 1. Only 0 and 1 are possible.
     #[track_caller]
-    pub fn flatten(&self, axis: usize) -> Result<Self> {
+    pub fn flatten(&self, axis: usize) -> Self {
         match axis {
             0 => self.reshape(&[-1]),
             1 => self.reshape(&[0, -1]),
-            _ => Err(Error::usage(
-                "Reshape",
-                "flatten starts at dimension 0 or 1",
-            )),
+            _ => Self::refused("Reshape", "flatten starts at dimension 0 or 1"),
         }
     }
 
     /// Dimensions in another order: the result's dimension i is this one's `order[i]`.
     #[track_caller]
-    pub fn permute(&self, order: &[usize]) -> Result<Self> {
-        record(kernels::permute(self, order), "Transpose", |node| {
-            node.input(self)
-                .map(|node| node.int_list("perm", order))
-                .map(|_| ())
-        })
+    pub fn permute(&self, order: &[usize]) -> Self {
+        op(
+            "Transpose",
+            [self],
+            |[x]| Ok(kernels::permute(x, order)?),
+            |node| node.int_list("perm", order).done(),
+        )
     }
 
     /// Elements `start..end` along `axis`; negative counts from the end.
     #[track_caller]
-    pub fn slice(&self, axis: i64, start: usize, end: usize) -> Result<Self> {
-        let axis = axis_of(self, "Slice", axis)?;
-        if start > end {
-            return Err(Error::usage(
-                "Slice",
-                format!("starts at {start} and ends at {end}"),
-            ));
-        }
-        let computed = kernels::slice(self, axis, start, end - start);
-        record(computed, "Slice", |node| {
-            node.input(self)?
-                .ints("starts", &[start as i64])?
-                .ints("ends", &[end as i64])?
-                .ints("axes", &[axis as i64])
-                .map(|_| ())
-        })
+    pub fn slice(&self, axis: i64, start: usize, end: usize) -> Self {
+        op(
+            "Slice",
+            [self],
+            |[x]| {
+                let axis = axis_of(x.dims(), axis)?;
+                if start > end {
+                    return Err(format!("starts at {start} and ends at {end}").into());
+                }
+                Ok(kernels::slice(x, axis, start, end - start)?)
+            },
+            |node| {
+                let axis = axis_of(self.dims(), axis).unwrap_or(0); // it was computed above
+                node.ints("starts", &[start as i64])?
+                    .ints("ends", &[end as i64])?
+                    .ints("axes", &[axis as i64])?
+                    .done()
+            },
+        )
     }
 
     /// `count` equal parts along `axis`.
     #[track_caller]
-    pub fn chunk(&self, count: usize, axis: i64) -> Result<Vec<Self>> {
-        let index = axis_of(self, "Slice", axis)?;
-        let size = self.dims()[index];
-        if count == 0 || !size.is_multiple_of(count) {
-            return Err(Error::usage(
-                "Slice",
-                format!("dimension {index} of {size} does not fall into {count} equal parts"),
-            ));
-        }
-        let part = size / count;
+    pub fn chunk(&self, count: usize, axis: i64) -> Vec<Self> {
+        let part = self.part_of(count, axis);
+        // Each with the author's line, which closures lose.
         let mut parts = Vec::with_capacity(count);
         for i in 0..count {
-            parts.push(self.slice(axis, i * part, (i + 1) * part)?);
+            parts.push(match &part {
+                Ok(part) => self.slice(axis, i * part, (i + 1) * part),
+                Err(message) => match self.check() {
+                    Ok(()) => Self::refused("Slice", message.clone()),
+                    Err(error) => Self::failed(error),
+                },
+            });
         }
-        Ok(parts)
+        parts
+    }
+
+    /// Two equal parts along `axis`.
+    #[track_caller]
+    pub fn halves(&self, axis: i64) -> [Self; 2] {
+        let mut parts = self.chunk(2, axis);
+        let second = parts.pop().unwrap_or_else(|| self.clone());
+        [parts.pop().unwrap_or_else(|| self.clone()), second]
+    }
+
+    fn part_of(&self, count: usize, axis: i64) -> Result<usize, String> {
+        let rank = self.rank() as i64;
+        let index = if axis < 0 { axis + rank } else { axis };
+        match self.dims().get(index as usize) {
+            Some(size) if count > 0 && size.is_multiple_of(count) => Ok(size / count),
+            Some(size) => Err(format!(
+                "dimension {index} of {size} does not fall into {count} equal parts"
+            )),
+            None => Err(format!(
+                "axis {axis} is outside a value of shape {:?}",
+                self.dims()
+            )),
+        }
     }
 
     /// Without dimension `axis`, which has size 1.
     #[track_caller]
-    pub fn squeeze(&self, axis: i64) -> Result<Self> {
-        let axis = axis_of(self, "Squeeze", axis)?;
-        if self.dims()[axis] != 1 {
-            return Err(Error::usage(
-                "Squeeze",
-                format!("dimension {axis} of {:?} is not 1", self.dims()),
-            ));
-        }
-        let mut shape = self.dims().to_vec();
-        shape.remove(axis);
-        record(kernels::reshape(self, &shape), "Squeeze", |node| {
-            node.input(self)?.ints("axes", &[axis as i64]).map(|_| ())
-        })
+    pub fn squeeze(&self, axis: i64) -> Self {
+        op(
+            "Squeeze",
+            [self],
+            |[x]| {
+                let axis = axis_of(x.dims(), axis)?;
+                let mut shape = x.dims().to_vec();
+                if shape.remove(axis) != 1 {
+                    return Err(format!("dimension {axis} of {:?} is not 1", x.dims()).into());
+                }
+                Ok(kernels::reshape(x, &shape)?)
+            },
+            |node| {
+                let axis = axis_of(self.dims(), axis).unwrap_or(0); // it was computed above
+                node.ints("axes", &[axis as i64])?.done()
+            },
+        )
     }
 
     /// With a new dimension of size 1 at `axis`.
     #[track_caller]
-    pub fn unsqueeze(&self, axis: usize) -> Result<Self> {
-        if axis > self.rank() {
-            return Err(Error::usage(
-                "Unsqueeze",
-                format!("axis {axis} is outside a value of shape {:?}", self.dims()),
-            ));
-        }
-        let mut shape = self.dims().to_vec();
-        shape.insert(axis, 1);
-        record(kernels::reshape(self, &shape), "Unsqueeze", |node| {
-            node.input(self)?.ints("axes", &[axis as i64]).map(|_| ())
-        })
+    pub fn unsqueeze(&self, axis: usize) -> Self {
+        op(
+            "Unsqueeze",
+            [self],
+            |[x]| {
+                let mut shape = x.dims().to_vec();
+                if axis > shape.len() {
+                    return Err(format!("axis {axis} is outside a value of shape {shape:?}").into());
+                }
+                shape.insert(axis, 1);
+                Ok(kernels::reshape(x, &shape)?)
+            },
+            |node| node.ints("axes", &[axis as i64])?.done(),
+        )
     }
 
     /// Dimensions of size 1 repeated to `shape`; 1 in `shape` keeps what is there.
     #[track_caller]
-    pub fn expand(&self, shape: &[usize]) -> Result<Self> {
-        let target = candle_core::Shape::from(shape);
-        let computed = self
-            .held()
-            .peek()
-            .shape()
-            .broadcast_shape_binary_op(&target, "expand")
-            .and_then(|shape| kernels::expand(self, &shape));
-        let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-        record(computed, "Expand", |node| {
-            node.input(self)?.ints("shape", &shape).map(|_| ())
-        })
+    pub fn expand(&self, shape: &[usize]) -> Self {
+        op(
+            "Expand",
+            [self],
+            |[x]| {
+                let target = candle_core::Shape::from(shape);
+                let own = x.held.peek().shape();
+                let shape = own.broadcast_shape_binary_op(&target, "expand")?;
+                Ok(kernels::expand(x, &shape)?)
+            },
+            |node| {
+                let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+                node.ints("shape", &shape)?.done()
+            },
+        )
+    }
+
+    /// Zeros of this value's shape, but with `count` places along `axis`: for gradients, which no trace records.
+    pub(crate) fn zeros_beside(&self, axis: usize, count: usize) -> Self {
+        let make = |x: &Computed| {
+            let mut shape = x.dims().to_vec();
+            shape[axis] = count;
+            let like = x.held.peek();
+            Tensor::zeros(shape, like.dtype(), like.device())
+        };
+        match self.get() {
+            Ok(x) => make(x).map_err(Error::from).into(),
+            Err(error) => Self::failed(error),
+        }
     }
 }
 
-/// The values one after the other along `axis`; negative counts from the end.
+/// The values one after the other along `axis`; negative counts from the end. By reference or not.
 #[track_caller]
-pub fn concat(values: &[&Value], axis: i64) -> Result<Value> {
-    let Some(first) = values.first() else {
-        return Err(Error::usage("Concat", "needs at least one value"));
+pub fn concat<V: std::borrow::Borrow<Value>>(values: &[V], axis: i64) -> Value {
+    let values: Vec<&Value> = values.iter().map(std::borrow::Borrow::borrow).collect();
+    let first = attempt!("Concat", values.first().ok_or("needs at least one value"));
+    let front = if axis < 0 {
+        axis + first.rank() as i64
+    } else {
+        axis
     };
-    let axis = axis_of(first, "Concat", axis)?;
-    record(kernels::concat(values, axis), "Concat", |node| {
-        for value in values {
-            node.input(value)?;
-        }
-        node.int("axis", axis as i64);
-        Ok(())
-    })
+    op_list(
+        "Concat",
+        &values,
+        |all| Ok(kernels::concat(all, axis_of(all[0].dims(), axis)?)?),
+        |node| node.int("axis", front).done(),
+    )
 }
 
 /// The values side by side along a new dimension `axis`.
 #[track_caller]
-pub fn stack(values: &[&Value], axis: usize) -> Result<Value> {
+pub fn stack<V: std::borrow::Borrow<Value>>(values: &[V], axis: usize) -> Value {
     let mut parts = Vec::with_capacity(values.len());
     for value in values {
-        parts.push(value.unsqueeze(axis)?);
+        parts.push(value.borrow().unsqueeze(axis));
     }
-    concat(&parts.iter().collect::<Vec<_>>(), axis as i64)
+    concat(&parts, axis as i64)
 }
 
 /// ONNX's Reshape: 0 keeps, -1 infers.
-fn resolve(dims: &[usize], shape: &[i64]) -> std::result::Result<Vec<usize>, String> {
+fn resolve(dims: &[usize], shape: &[i64]) -> Result<Vec<usize>, String> {
     let problem = |what: &str| format!("a value of shape {dims:?} cannot become {shape:?}: {what}");
     let mut resolved = Vec::with_capacity(shape.len());
     let mut inferred = None;

@@ -17,9 +17,22 @@ use zoo_sdk::Tensors;
 use self::soap::{Rotated, Side};
 use crate::{
     Error, Gradients, Result,
-    params::{array_of, tensor_of, with_f32},
-    train::Optimizer,
+    array::{array_of, tensor_of, with_f32},
 };
+
+/// Which optimiser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Kingma & Ba, 2015.
+    #[default]
+    Adam,
+    /// Loshchilov & Hutter, 2019.
+    AdamW,
+    /// Adam in the eigenbasis of each weight matrix's gradients (Vyas et al., 2024, arXiv 2409.11321): fewer steps to the same loss, each a little dearer. The paper's
+    /// `beta1` and `beta2` are 0.95. Sides over 512 keep their own basis; vectors are updated by AdamW.
+    Soap,
+}
 
 /// How the learning rate moves after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -383,13 +396,12 @@ mod tests {
 
         fn loss(&self) -> Value {
             let constant = |name: &str, shape: &[usize]| Value::constant(normal(name, shape));
-            let w = Value::from(self.w.as_tensor().clone());
-            let w = w.reshape(&[6, 8]).unwrap();
+            let w = Value::from(self.w.as_tensor().clone()).reshape(&[6, 8]);
             let bias = Value::from(self.bias.as_tensor().clone());
-            let y = constant("a", &[7, 6]).matmul(&w).unwrap(); // (7,8)
-            let y = y.matmul(&constant("b", &[8, 5])).unwrap(); // (7,5)
-            let wrong = y.add(&bias).unwrap().sub(&constant("y", &[7, 5])).unwrap();
-            wrong.mul(&wrong).unwrap().mean(&[0, 1], false).unwrap()
+            let y = constant("a", &[7, 6]).matmul(&w); // (7,8)
+            let y = y.matmul(&constant("b", &[8, 5])); // (7,5)
+            let wrong = y + bias - constant("y", &[7, 5]);
+            wrong.sqr().mean(&[0, 1], false)
         }
 
         fn updates(&mut self, updates: usize, learning_rate: f64) {
@@ -457,7 +469,7 @@ mod tests {
             let [mut whole, mut halves] = [1.0, 0.5].map(|scale| (Problem::new(optimizer), scale));
             for (problem, scale) in [&mut whole, &mut halves] {
                 for _ in 0..12 {
-                    let loss = problem.loss().mul_scalar(1.0 / *scale).unwrap();
+                    let loss = problem.loss() * (1.0 / *scale);
                     let gradients = loss.backward().unwrap();
                     problem.adam.update(&gradients, 0.03, *scale).unwrap();
                 }
@@ -470,7 +482,7 @@ mod tests {
             let before = values(&problem);
             // No gradient: nothing but the decay, which SOAP leaves out at its first update.
             for _ in 0..2 {
-                let nothing = problem.loss().mul_scalar(0.0).unwrap();
+                let nothing = problem.loss() * 0.0;
                 let gradients = nothing.backward().unwrap();
                 problem.adam.update(&gradients, 0.1, 1.0).unwrap();
             }

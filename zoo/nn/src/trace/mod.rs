@@ -5,17 +5,19 @@
 //! the author's line.
 
 mod agree;
-mod recorder;
 
 use candle_core::Device;
 use zoo_graph::{Array, Dim, Distribution, Graph, Port, ValueType};
 use zoo_sdk::Stream;
 
 use agree::{agree, generalise};
-pub(crate) use recorder::{NodeBuilder, body, is_on, record};
-use recorder::{Recorded, Recording};
 
-use crate::{Error, Result, Value, params::tensor_of, tape::without_gradients};
+use crate::{
+    Error, Result, Value,
+    array::tensor_of,
+    recorder::{Recorded, Recording},
+    value::{op, without_gradients},
+};
 
 /// Batch sizes of the three runs: primes that networks rarely use as sizes.
 const BATCHES: [usize; 3] = [3, 5, 7];
@@ -43,7 +45,7 @@ pub fn trace(
     let mut runs = Vec::new();
     for batch in &BATCHES[1..] {
         let run = record_run(name, inputs, outputs, device, *batch, &run).map_err(|error| match error {
-            Error::Trace { .. } => error,
+            error if error.is_trace() => error,
             other => frozen(name, format!("with a batch of {} it works, with {batch} it fails: {other}. Write 0 (keep) or -1 (infer) instead of a size", BATCHES[0])),
         })?;
         runs.push((*batch, run));
@@ -119,7 +121,7 @@ fn record_run(
     let fed: Vec<Value> = inputs
         .iter()
         .zip(tensors)
-        .map(|(port, tensor)| recording.input(&port.name, tensor))
+        .map(|(port, tensor)| Value::with_origin(tensor, recording.input(&port.name)))
         .collect();
     let results = without_gradients(|| run(&fed))?;
     if results.len() != outputs.len() {
@@ -134,22 +136,28 @@ fn record_run(
     }
     for (port, value) in outputs.iter().zip(results) {
         // An input, a parameter or another output keeps its name: only a copy may be called otherwise.
-        let value = if recording.is_nameless(&value) {
+        let value = if recording.is_nameless(&value.get()?.origin) {
             value
         } else {
-            crate::value::record(Ok(value.clone()), "Identity", |node| {
-                node.input(&value).map(|_| ())
-            })?
+            value.copied()
         };
-        recording.name(&value, &port.name);
+        recording.name(&value.get()?.origin, &port.name);
     }
     recording
         .finish()
         .ok_or_else(|| frozen(name, "the recording was lost".into()))
 }
 
+impl Value {
+    /// The same value as the result of a node of its own.
+    #[track_caller]
+    pub(crate) fn copied(&self) -> Self {
+        op("Identity", [self], |[x]| Ok(x.clone()), |_| Ok(()))
+    }
+}
+
 /// Inputs to record with: other elements in every run, so that what depends on them shows.
-fn probe(port: &Port, batch: usize) -> Result<Array> {
+pub(crate) fn probe(port: &Port, batch: usize) -> Result<Array> {
     let stream = Stream::new(batch as u64).named(&port.name);
     let shape = port
         .shape_at(batch)

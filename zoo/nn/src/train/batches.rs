@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use zoo_sdk::{Binarization, DataSpec, Elements, Split, Stream};
 
-use crate::{Batch, Error, Result};
+use crate::{Batch, Error, Result, Role};
 
 /// Cuts batches out of a split, scaled to [0, 1] and binarised as the data's settings say.
 pub(crate) struct Batches<'a> {
@@ -80,17 +80,29 @@ impl<'a> Batches<'a> {
             }
         }
         let [c, h, w] = self.spec.image;
-        let label = match self.split.labels {
-            Some(labels) => {
-                let labels: Vec<i64> = indices.iter().map(|&i| labels[i]).collect();
-                Some(Tensor::from_vec(labels, indices.len(), self.device)?.into())
-            }
-            None => None,
-        };
-        Ok(Batch {
-            x: Tensor::from_vec(x, (indices.len(), c, h, w), self.device)?.into(),
-            label,
-        })
+        let x = Tensor::from_vec(x, (indices.len(), c, h, w), self.device)?;
+        let mut batch = Batch::new(indices.len()).with(Role::Image, x);
+        if let Some(labels) = self.split.labels {
+            let labels: Vec<i64> = indices.iter().map(|&i| labels[i]).collect();
+            let labels = Tensor::from_vec(labels, indices.len(), self.device)?;
+            batch = batch.with(Role::Label, labels);
+        }
+        Ok(batch)
+    }
+
+    /// Two images of noise, as such data have them: for networks that run to make their parameters.
+    pub fn probe(spec: &DataSpec, device: &Device) -> Result<Batch> {
+        let [c, h, w] = spec.image;
+        let mut x = Stream::new(0).named("probe").uniform(2 * c * h * w);
+        if spec.binarization != Binarization::None {
+            x.iter_mut().for_each(|x| *x = x.round());
+        }
+        let x = Tensor::from_vec(x, (2, c, h, w), device)?;
+        let batch = Batch::new(2).with(Role::Image, x);
+        if spec.classes.is_empty() {
+            return Ok(batch);
+        }
+        Ok(batch.with(Role::Label, Tensor::from_vec(vec![0i64; 2], 2, device)?))
     }
 }
 
@@ -122,7 +134,7 @@ mod tests {
         let spec = spec(binarization);
         let batches = Batches::new(&split, &spec, &Device::Cpu).unwrap();
         let batch = batches.training(&[1, 0], Stream::new(1), epoch).unwrap();
-        batch.x.tensor().flatten_all().unwrap().to_vec1().unwrap()
+        batch.image().to_vec().unwrap()
     }
 
     #[test]

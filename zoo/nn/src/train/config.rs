@@ -1,23 +1,16 @@
 //! The trainer's settings.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use crate::{AdamConfig, Error, Result, Schedule};
-
-/// Which optimiser.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Kingma & Ba, 2015.
-    #[default]
-    Adam,
-    /// Loshchilov & Hutter, 2019.
-    AdamW,
-    /// Adam in the eigenbasis of each weight matrix's gradients (Vyas et al., 2024, arXiv 2409.11321): fewer steps to the same loss, each a little dearer. The paper's
-    /// `beta1` and `beta2` are 0.95. Sides over 512 keep their own basis; vectors are updated by AdamW.
-    Soap,
-}
+use crate::{
+    Error, Result,
+    model::{Anneal, Stage},
+    optim::{AdamConfig, Optimizer, Schedule},
+};
 
 /// How to train: the table `train` of a run's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +62,57 @@ pub struct TrainConfig {
     /// Steps between measurements on the held-out images; every epoch where left out.
     #[schemars(range(min = 1))]
     pub evaluate_every: Option<u64>,
+    /// Scalars of the model that change over the training, by name: `beta = { from = 0, to = 1, steps = 5000 }`.
+    pub anneal: BTreeMap<String, Anneal>,
+}
+
+/// What a phase or stage may have of its own: the table `train.<name>`. What it leaves out is as in `train`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartConfig {
+    /// Stages: passes over the training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Stages: steps in all; instead of epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Phases: updates in a step, each on a batch of its own.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<u64>,
+    /// Adam, AdamW or SOAP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<Optimizer>,
+    /// Step size.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Decay of the first moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beta1: Option<f64>,
+    /// Decay of the second moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beta2: Option<f64>,
+    /// Added to the root of the second moment.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// L2 penalty (adam) or decay (adamw, soap) of the weights.
+    #[schemars(range(min = 0.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Steps in which the learning rate rises from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u64>,
+    /// How it moves after that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Largest L2 norm of the gradients.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
 }
 
 impl Default for TrainConfig {
@@ -91,58 +135,59 @@ impl Default for TrainConfig {
             checkpoint_every: None,
             sample_every: None,
             evaluate_every: None,
+            anneal: BTreeMap::new(),
         }
     }
 }
 
 impl TrainConfig {
     /// Reads the table and checks its ranges.
-    pub fn parse(table: &serde_json::Value) -> Result<Self> {
+    fn parse(table: &Json, name: &str) -> Result<Self> {
         let config: Self = serde_json::from_value(table.clone())
-            .map_err(|e| Error::input(format!("settings under train: {e}")))?;
+            .map_err(|e| Error::input(format!("settings under {name}: {e}")))?;
         let problems = [
-            (config.batch == 0, "train.batch must be at least 1"),
+            (config.batch == 0, "batch must be at least 1"),
             (
                 !(config.learning_rate > 0.0 && config.learning_rate.is_finite()),
-                "train.learning_rate must be above 0",
+                "learning_rate must be above 0",
             ),
             (
                 !(0.0..1.0).contains(&config.beta1),
-                "train.beta1 must be in [0, 1)",
+                "beta1 must be in [0, 1)",
             ),
             (
                 !(0.0..1.0).contains(&config.beta2),
-                "train.beta2 must be in [0, 1)",
+                "beta2 must be in [0, 1)",
             ),
             (
                 config.epsilon <= 0.0 || !config.epsilon.is_finite(),
-                "train.epsilon must be above 0",
+                "epsilon must be above 0",
             ),
             (
                 config.weight_decay < 0.0 || !config.weight_decay.is_finite(),
-                "train.weight_decay must not be negative",
+                "weight_decay must not be negative",
             ),
             (
                 config.clip_norm.is_some_and(|n| n.is_nan() || n <= 0.0),
-                "train.clip_norm must be above 0",
+                "clip_norm must be above 0",
             ),
             (
                 config.ema.is_some_and(|d| !(0.0..1.0).contains(&d)),
-                "train.ema must be in [0, 1)",
+                "ema must be in [0, 1)",
             ),
             (
                 config
                     .max_seconds
                     .is_some_and(|s| !(0.0..1e12).contains(&s)),
-                "train.max_seconds must be between 0 and 1e12",
+                "max_seconds must be between 0 and 1e12",
             ),
             (
                 config.epochs.is_none() && config.steps.is_none() && config.max_seconds.is_none(),
-                "one of train.epochs, train.steps and train.max_seconds must say when to stop",
+                "epochs: one of epochs, steps and max_seconds must say when to stop",
             ),
         ];
         match problems.iter().find(|(wrong, _)| *wrong) {
-            Some((_, message)) => Err(Error::input(*message)),
+            Some((_, message)) => Err(Error::input(format!("{name}.{message}"))),
             None => Ok(config),
         }
     }
@@ -167,4 +212,98 @@ impl TrainConfig {
             weight_decay: self.weight_decay,
         }
     }
+}
+
+/// The settings of a whole training.
+pub(crate) struct Settings {
+    /// What holds for all of it.
+    pub all: TrainConfig,
+    /// What holds for each stage, and for each of its phases with its updates in a step.
+    pub stages: Vec<(TrainConfig, Vec<(TrainConfig, u64)>)>,
+}
+
+impl Settings {
+    /// Reads the table `train` for a model of these stages.
+    pub fn parse(table: &Json, stages: &[Stage]) -> Result<Self> {
+        let mut all = table.clone();
+        let mut parts = BTreeMap::new();
+        let names = stages
+            .iter()
+            .flat_map(|s| s.phases.iter().map(|p| p.name).chain([s.name]));
+        for name in names.filter(|name| !name.is_empty()) {
+            if let Some(own) = all.as_object_mut().and_then(|all| all.remove(name)) {
+                let own: PartConfig = serde_json::from_value(own)
+                    .map_err(|e| Error::input(format!("settings under train.{name}: {e}")))?;
+                parts.insert(name, own);
+            }
+        }
+        let of = |base: &Json, name: &str| {
+            let (mut merged, mut repeats) = (base.clone(), None);
+            if let Some(own) = parts.get(name) {
+                repeats = own.repeats;
+                let own = serde_json::to_value(own).unwrap_or_default();
+                for (key, value) in own.as_object().into_iter().flatten() {
+                    // A length of the part's own stands in place of the training's.
+                    match key.as_str() {
+                        "repeats" => continue,
+                        "epochs" => merged["steps"] = Json::Null,
+                        "steps" => merged["epochs"] = Json::Null,
+                        _ => {}
+                    }
+                    merged[key] = value.clone();
+                }
+            }
+            (merged, repeats)
+        };
+        let table_of = |name: &str| match name {
+            "" => "train".to_string(),
+            name => format!("train.{name}"),
+        };
+        let mut settings = Self {
+            all: TrainConfig::parse(&all, "train")?,
+            stages: Vec::new(),
+        };
+        for stage in stages {
+            let (base, _) = of(&all, stage.name);
+            let mut phases = Vec::new();
+            for phase in &stage.phases {
+                let (merged, repeats) = of(&base, phase.name);
+                let repeats = repeats.unwrap_or(phase.repeats);
+                if repeats == 0 {
+                    let table = table_of(phase.name);
+                    return Err(Error::input(format!("{table}.repeats must be at least 1")));
+                }
+                phases.push((TrainConfig::parse(&merged, &table_of(phase.name))?, repeats));
+            }
+            let config = TrainConfig::parse(&base, &table_of(stage.name))?;
+            settings.stages.push((config, phases));
+        }
+        Ok(settings)
+    }
+}
+
+/// The schema of the table `train` for a model of these stages.
+pub(crate) fn schema(stages: &[Stage]) -> Json {
+    let mut schema = schemars::schema_for!(TrainConfig).to_value();
+    let parts = schemars::schema_for!(PartConfig).to_value();
+    let names = stages
+        .iter()
+        .flat_map(|s| s.phases.iter().map(|p| p.name).chain([s.name]));
+    for name in names.filter(|name| !name.is_empty()) {
+        let mut part = parts.clone();
+        if let Some(part) = part.as_object_mut() {
+            part.remove("$schema");
+            part.remove("title");
+            // Shared definitions stand at the top.
+            if let Some(Json::Object(definitions)) = part.remove("$defs") {
+                for (key, definition) in definitions {
+                    schema["$defs"][key] = definition;
+                }
+            }
+            let about = format!("Settings of {name} that differ from those of the whole training.");
+            part.insert("description".into(), about.into());
+        }
+        schema["properties"][name] = part;
+    }
+    schema
 }

@@ -2,27 +2,33 @@
 
 mod batches;
 mod config;
+mod evaluate;
+mod stage;
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use candle_core::{Device, Var};
+use candle_core::Device;
 use zoo_sdk::{
     Checkpoint, Context, Control, Dataset, EvaluateRequest, Event, LossTerm, Metrics, StateRecord,
     StopReason, Stream, TrainReport, TrainRequest,
 };
 
 pub(crate) use batches::Batches;
-pub use config::{Optimizer, TrainConfig};
+pub(crate) use config::schema;
+pub use config::{PartConfig, TrainConfig};
+pub(crate) use evaluate::{evaluate, make};
 
+use self::{config::Settings, stage::StageState};
 use crate::{
-    Batch, Error, Losses, Mode, Model, Params, Phase, Result, StepCx,
-    model::Mean,
-    optim::{Adam, Zip},
-    params::{array_of, tensor_of},
-    tape::without_gradients,
+    Error, Mode, Model, Net, Params, Result, StepCx,
+    array::{array_of, tensor_of},
+    model::Scalars,
+    optim::Zip,
+    value::without_gradients,
 };
 
 /// Images in a preview grid.
@@ -36,16 +42,23 @@ pub(crate) fn train<M: Model>(
 ) -> Result<TrainReport> {
     let started = Instant::now();
     let mut trainer = Trainer::<M>::new(request, data)?;
-    let limit = trainer.settings.max_seconds.map(Duration::from_secs_f64);
+    let limit = trainer
+        .settings
+        .all
+        .max_seconds
+        .map(Duration::from_secs_f64);
     cx.progress(&Event::Started {
         step: trainer.step,
-        steps: trainer.steps,
-        steps_per_epoch: trainer.steps_per_epoch,
+        steps: trainer.steps(),
+        steps_per_epoch: trainer.stage().steps_per_epoch,
         parameters: trainer.params.trainable_values(),
     });
+    if trainer.step == 0 && trainer.params.wait_for_data() {
+        trainer.start_from_data(data)?;
+    }
     let mut saved = None;
     let reason = loop {
-        if trainer.steps.is_some_and(|steps| trainer.step >= steps) {
+        if trainer.steps().is_some_and(|steps| trainer.step >= steps) {
             break StopReason::Finished;
         }
         if limit.is_some_and(|limit| started.elapsed() >= limit) {
@@ -53,10 +66,10 @@ pub(crate) fn train<M: Model>(
         }
         let control = trainer.advance(data, cx)?;
         let metrics = trainer.measure(data, cx)?;
-        if trainer.every(trainer.settings.sample_every) {
+        if trainer.every(trainer.settings.all.sample_every) {
             trainer.preview(cx)?;
         }
-        if trainer.every(trainer.settings.checkpoint_every) || metrics.is_some() {
+        if trainer.every(trainer.settings.all.checkpoint_every) || metrics.is_some() {
             trainer.save(metrics.unwrap_or_default(), cx)?;
             saved = Some(trainer.step);
         }
@@ -74,49 +87,17 @@ pub(crate) fn train<M: Model>(
     })
 }
 
-/// Metrics of `model` over `split`.
-pub(crate) fn evaluate<M: Model>(
-    model: &M,
-    batches: &Batches<'_>,
-    request: &EvaluateRequest,
-    cx: &mut dyn Context,
-) -> Result<Option<Metrics>> {
-    let mut mean = Mean::default();
-    let stream = Stream::new(request.seed).named("evaluate");
-    let total = batches.len();
-    let size = request.batch.max(1);
-    for start in (0..total).step_by(size) {
-        let indices: Vec<usize> = (start..total.min(start + size)).collect();
-        let batch = batches.evaluation(&indices, stream)?;
-        let keys = indices.iter().map(|&i| i as u64).collect();
-        let mut step = StepCx::new(Mode::Eval, 0, stream, keys, batches.device());
-        step.importance_samples = request.importance_samples;
-        let metrics = without_gradients(|| model.evaluate(&batch, &mut step))?;
-        mean.add(metrics, indices.len());
-        let done = (start + indices.len()) as u64;
-        if cx.progress(&Event::Evaluating {
-            done,
-            total: total as u64,
-        }) == Control::Cancelled
-        {
-            return Ok(None);
-        }
-    }
-    Ok(Some(mean.finish()))
-}
-
 /// Everything that changes from step to step.
 struct Trainer<M> {
-    settings: TrainConfig,
+    settings: Settings,
     request: Fixed,
     params: Params,
     model: M,
-    /// Averaged weights, and the same network over them.
-    ema: Option<(Params, M)>,
-    phases: Vec<(Phase, Adam)>,
+    /// Averaged weights.
+    ema: Option<Params>,
+    stages: Vec<StageState>,
+    scalars: Arc<Scalars>,
     step: u64,
-    steps: Option<u64>,
-    steps_per_epoch: u64,
     batch: usize,
     /// Order of the images in the epoch of this number.
     order: (Option<u64>, Vec<usize>),
@@ -133,10 +114,9 @@ struct Fixed {
 
 impl<M: Model> Trainer<M> {
     fn new(request: &TrainRequest, data: &Dataset<'_>) -> Result<Self> {
-        let settings = TrainConfig::parse(&request.train)?;
         let config: M::Config = serde_json::from_value(request.model.clone())
             .map_err(|e| Error::input(format!("model settings: {e}")))?;
-        let device = crate::plugin::device(&request.device)?;
+        let device = crate::device::device(&request.device)?;
         let images = data.train.len();
         if images == 0 {
             return Err(Error::input(format!(
@@ -144,8 +124,10 @@ impl<M: Model> Trainer<M> {
                 data.spec.name
             )));
         }
-        let batch = settings.batch.min(images);
-        let steps_per_epoch = (images / batch) as u64;
+        let model = M::new(&config, data.spec)?;
+        let parts = model.stages();
+        let settings = Settings::parse(&request.train, &parts)?;
+        let batch = settings.all.batch.min(images);
 
         let start = request.resume.as_ref();
         let weights = start.map(|c| &c.model).or(request.init_from.as_ref());
@@ -153,127 +135,124 @@ impl<M: Model> Trainer<M> {
             Some(weights) => Params::given(weights.clone(), &device),
             None => Params::fresh(request.seed, &device),
         };
-        let model = M::new(&config, data.spec, &params)?;
-        params.finish()?;
-        let ema = match settings.ema {
-            Some(_) => {
-                let averaged = start
-                    .and_then(|c| c.ema.clone())
-                    .map_or_else(|| params.snapshot(), Ok)?;
-                let params = Params::given(averaged, &device);
-                let model = M::new(&config, data.spec, &params)?;
-                params.finish()?;
-                Some((params, model))
-            }
+        let scalars = Arc::new(Scalars::new(settings.all.anneal.clone()));
+        make(&model, &params, data.spec, &scalars)?;
+        scalars.check()?;
+        let ema = match settings.all.ema {
+            Some(_) => Some(params.twin(start.and_then(|c| c.ema.as_ref()))?),
             None => None,
         };
-
-        let mut phases = Vec::new();
-        for phase in model.phases() {
-            let vars: BTreeMap<String, Var> = params
-                .entries()
-                .into_iter()
-                .filter(|(path, entry)| entry.trainable && phase.trains(path))
-                .map(|(path, entry)| (path, entry.var))
-                .collect();
-            if vars.is_empty() {
-                return Err(Error::input(format!(
-                    "phase {:?} trains no parameter: its paths are {:?}",
-                    phase.name, phase.parameters
-                )));
-            }
-            let mut adam = Adam::new(settings.adam(), vars)?;
+        let stream = Stream::new(request.seed);
+        let slots = images / batch;
+        let mut stages: Vec<StageState> = Vec::new();
+        for (part, own) in parts.into_iter().zip(&settings.stages) {
+            let first = stages.last().map_or(Some((0, 0.0)), StageState::end);
+            let (begins, epoch) = first.ok_or_else(|| {
+                Error::input(
+                    "train.epochs or train.steps must say when a stage that others follow ends",
+                )
+            })?;
+            let stream = match stages.len() {
+                0 => stream,
+                index => stream.named("stage").at(index as u64),
+            };
+            let mut stage = StageState::new(part, own, &params, slots, stream)?;
+            (stage.begins, stage.first_epoch) = (begins, epoch);
             if let Some(checkpoint) = start {
-                let updates = checkpoint
-                    .state
-                    .updates
-                    .get(phase.name)
-                    .copied()
-                    .unwrap_or(checkpoint.step);
-                adam.load(&prefix(&phase), &checkpoint.optimizer, updates)?;
+                stage.load(checkpoint)?;
             }
-            phases.push((phase, adam));
+            stages.push(stage);
         }
-        let steps = settings.total_steps(steps_per_epoch);
-        let request = Fixed {
-            stream: Stream::new(request.seed),
-            seed: request.seed,
-            model: request.model.clone(),
-            device,
-        };
-        let step = start.map_or(0, |c| c.step);
         Ok(Self {
             settings,
-            request,
+            request: Fixed {
+                stream,
+                seed: request.seed,
+                model: request.model.clone(),
+                device,
+            },
             params,
             model,
             ema,
-            phases,
-            step,
-            steps,
-            steps_per_epoch,
+            stages,
+            scalars,
+            step: start.map_or(0, |c| c.step),
             batch,
             order: (None, Vec::new()),
             speed: Speed::default(),
         })
     }
 
+    /// The step to stop at, where that is known.
+    fn steps(&self) -> Option<u64> {
+        self.stages
+            .last()
+            .and_then(StageState::end)
+            .map(|(step, _)| step)
+    }
+
+    /// Number of the stage that the next step belongs to.
+    fn current(&self) -> usize {
+        let begun = self.stages.iter().filter(|s| s.begins <= self.step).count();
+        begun.max(1) - 1
+    }
+
+    fn stage(&self) -> &StageState {
+        &self.stages[self.current()]
+    }
+
+    /// Images of the next batch but `repeat`, in the order of the epoch.
+    fn indices(&mut self, images: usize, repeat: u64) -> (Vec<usize>, u64) {
+        let (epoch, slot, stream) = self.stage().place(self.step, repeat);
+        if self.order.0 != Some(epoch) {
+            let order = stream.named("order").at(epoch).permutation(images);
+            self.order = (Some(epoch), order);
+        }
+        let from = slot as usize * self.batch;
+        (self.order.1[from..from + self.batch].into(), epoch)
+    }
+
     /// One step: each phase's loss, gradients and update; then the averages.
     fn advance(&mut self, data: &Dataset<'_>, cx: &mut dyn Context) -> Result<Control> {
-        let (epoch, within) = (
-            self.step / self.steps_per_epoch,
-            (self.step % self.steps_per_epoch) as usize,
-        );
-        if self.order.0 != Some(epoch) {
-            self.order = (
-                Some(epoch),
-                self.request
-                    .stream
-                    .named("order")
-                    .at(epoch)
-                    .permutation(data.train.len()),
-            );
+        let current = self.current();
+        let (repeats, stream) = (self.stages[current].repeats, self.stages[current].stream);
+        let stream = stream.named("step").at(self.step);
+        let steps = self.steps();
+        let (mut losses, mut largest) = (Vec::new(), 0.0f64);
+        for repeat in 0..repeats {
+            let (indices, epoch) = self.indices(data.train.len(), repeat);
+            let batches = Batches::new(&data.train, data.spec, &self.request.device)?;
+            let batch = batches.training(&indices, self.request.stream, epoch)?;
+            let stream = match repeat {
+                0 => stream,
+                repeat => stream.named("repeat").at(repeat),
+            };
+            let keys = (0..self.batch as u64).collect();
+            let net = Net::new(&self.params);
+            let mut step = StepCx::new(Mode::Train, self.step, stream, keys, &net, &self.scalars)
+                .with_averaged(self.ema.as_ref().map(Net::new));
+            step.steps = steps;
+            losses.clear();
+            let stage = &mut self.stages[current];
+            for phase in stage.due(repeat) {
+                let norm = phase.update(&self.model, &batch, &mut step, &mut losses)?;
+                largest = largest.max(norm);
+            }
         }
-        let indices = &self.order.1[within * self.batch..(within + 1) * self.batch];
-        let batch = Batches::new(&data.train, data.spec, &self.request.device)?.training(
-            indices,
-            self.request.stream,
-            epoch,
-        )?;
-        let stream = self.request.stream.named("step").at(self.step);
-        let mut step = StepCx::new(
-            Mode::Train,
-            self.step,
-            stream,
-            (0..self.batch as u64).collect(),
-            &self.request.device,
-        );
-
-        let learning_rate = self.settings.learning_rate
-            * self
-                .settings
-                .schedule
-                .factor(self.step, self.settings.warmup_steps, self.steps);
-        let mut losses = Vec::new();
-        let mut largest: f64 = 0.0;
-        for (phase, adam) in &mut self.phases {
-            largest = largest.max(Self::phase_step(
-                &self.model,
-                phase,
-                adam,
-                &batch,
-                &mut step,
-                &self.settings,
-                learning_rate,
-                &mut losses,
-            )?);
+        for (name, anneal) in &self.scalars.scheduled {
+            losses.push(LossTerm {
+                name: name.clone(),
+                value: anneal.at(self.step),
+            });
         }
+        let stage = &self.stages[current];
+        let (learning_rate, epoch) = (stage.learning_rate(self.step), stage.epoch(self.step + 1));
         self.step += 1;
         self.average()?;
-        self.speed.count(self.batch);
+        self.speed.count(self.batch * repeats as usize);
         Ok(cx.progress(&Event::Step {
             step: self.step,
-            epoch: self.step as f64 / self.steps_per_epoch as f64,
+            epoch,
             losses,
             learning_rate,
             gradient_norm: largest,
@@ -281,62 +260,32 @@ impl<M: Model> Trainer<M> {
         }))
     }
 
-    /// Minimises one phase's loss by one update; gives the norm of its gradients.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of self, borrowed apart"
-    )]
-    fn phase_step(
-        model: &M,
-        phase: &Phase,
-        adam: &mut Adam,
-        batch: &Batch,
-        step: &mut StepCx,
-        settings: &TrainConfig,
-        learning_rate: f64,
-        terms: &mut Vec<LossTerm>,
-    ) -> Result<f64> {
-        let number = step.step + 1; // people count from 1
-        let at = |error| match error {
-            Error::Diverged(message) => Error::Diverged(format!("step {number}: {message}")),
-            other => other,
-        };
-        let Losses {
-            total: loss,
-            terms: named,
-        } = model.loss(phase, batch, step)?;
-        for (name, value) in named {
-            let name = if phase.name.is_empty() {
-                (*name).into()
-            } else {
-                format!("{}/{name}", phase.name)
-            };
-            let value = value.scalar()?;
-            if !value.is_finite() {
-                return Err(at(Error::Diverged(format!("the loss {name:?} is {value}"))));
-            }
-            terms.push(LossTerm { name, value });
+    /// Lets the parameters that start from data do so, by the first batch.
+    fn start_from_data(&mut self, data: &Dataset<'_>) -> Result<()> {
+        let (indices, epoch) = self.indices(data.train.len(), 0);
+        let batches = Batches::new(&data.train, data.spec, &self.request.device)?;
+        let batch = batches.training(&indices, self.request.stream, epoch)?;
+        let stream = self.request.stream.named("start");
+        let keys = (0..self.batch as u64).collect();
+        let net = Net::new(&self.params).starting();
+        let mut step = StepCx::new(Mode::Train, 0, stream, keys, &net, &self.scalars)
+            .with_averaged(self.ema.as_ref().map(Net::new));
+        step.steps = self.steps();
+        for phase in &self.stages[0].phases {
+            self.model
+                .loss(&phase.phase, &batch, &mut step)?
+                .total
+                .check()?;
         }
-        let total = loss.scalar()?;
-        if !total.is_finite() {
-            return Err(at(Error::Diverged(format!(
-                "the loss of phase {:?} is {total}",
-                phase.name
-            ))));
+        if let Some(ema) = &self.ema {
+            ema.copy_from(&self.params)?;
         }
-        let gradients = loss.backward_to(|parameter| adam.trains(parameter))?;
-        let norm = adam.gradient_norm(&gradients).map_err(at)?;
-        let scale = match settings.clip_norm {
-            Some(limit) if norm > limit => limit / norm,
-            _ => 1.0,
-        };
-        adam.update(&gradients, learning_rate, scale)?;
-        Ok(norm)
+        Ok(())
     }
 
     /// Moves the averaged weights towards the new ones; buffers are copied.
     fn average(&mut self) -> Result<()> {
-        let (Some((params, _)), Some(decay)) = (&self.ema, self.settings.ema) else {
+        let (Some(params), Some(decay)) = (&self.ema, self.settings.all.ema) else {
             return Ok(());
         };
         // As in TensorFlow's ExponentialMovingAverage: early steps count more.
@@ -367,13 +316,16 @@ impl<M: Model> Trainer<M> {
 
     /// Whether now is the time for what happens every so many steps, or every epoch.
     fn every(&self, steps: Option<u64>) -> bool {
-        self.step
-            .is_multiple_of(steps.unwrap_or(self.steps_per_epoch).max(1))
+        match steps {
+            Some(steps) => self.step.is_multiple_of(steps.max(1)),
+            // The step just done may have been the last of its stage.
+            None => self.stages.iter().any(|stage| stage.ends_epoch(self.step)),
+        }
     }
 
-    /// The network to look at: the averaged one, where there is one.
-    fn best(&self) -> &M {
-        self.ema.as_ref().map_or(&self.model, |(_, model)| model)
+    /// The weights to look at: the averaged ones, where there are any.
+    fn best(&self) -> Net {
+        Net::new(self.ema.as_ref().unwrap_or(&self.params))
     }
 
     /// Metrics over the held-out images, when it is time.
@@ -381,7 +333,7 @@ impl<M: Model> Trainer<M> {
         let Some(valid) = data.valid.as_ref().filter(|split| !split.is_empty()) else {
             return Ok(None);
         };
-        if !self.every(self.settings.evaluate_every) {
+        if !self.every(self.settings.all.evaluate_every) {
             return Ok(None);
         }
         let batches = Batches::new(valid, data.spec, &self.request.device)?;
@@ -389,8 +341,16 @@ impl<M: Model> Trainer<M> {
             seed: self.request.seed,
             batch: 256,
             importance_samples: 0,
+            step: self.step,
         };
-        let metrics = evaluate(self.best(), &batches, &request, cx)?;
+        let metrics = evaluate(
+            &self.model,
+            &self.best(),
+            &batches,
+            &request,
+            &self.scalars,
+            cx,
+        )?;
         if let Some(metrics) = &metrics {
             cx.progress(&Event::Metrics {
                 step: self.step,
@@ -412,8 +372,8 @@ impl<M: Model> Trainer<M> {
         for port in &sample.inputs {
             inputs.push(tensor_of(&arrays[&port.name], &self.request.device)?.into());
         }
-        let drawn = without_gradients(|| sample.call(self.best(), &inputs))?;
-        let images = array_of(drawn[0].held().peek())?;
+        let drawn = without_gradients(|| sample.call(&self.model, &self.best(), &inputs))?;
+        let images = array_of(drawn[0].tensor()?)?;
         cx.images(self.step, "sample", &images).map_err(Error::Host)
     }
 
@@ -432,24 +392,23 @@ impl<M: Model> Trainer<M> {
         }
         let mut optimizer = zoo_sdk::Tensors::new();
         let mut updates = BTreeMap::new();
-        for (phase, adam) in &self.phases {
-            adam.save(&prefix(phase), &mut optimizer)?;
-            updates.insert(phase.name.to_string(), adam.updates());
+        for stage in &self.stages {
+            stage.save(&mut optimizer, &mut updates)?;
         }
         let state = StateRecord {
             step: self.step,
-            images: self.step * self.batch as u64,
+            images: self
+                .stages
+                .iter()
+                .map(|s| s.images(self.step, self.batch))
+                .sum(),
             seed: self.request.seed,
             model: (M::INFO.name.into(), M::INFO.version.into()),
             config: self.request.model.clone(),
             updates,
             metrics,
         };
-        let ema = self
-            .ema
-            .as_ref()
-            .map(|(params, _)| params.snapshot())
-            .transpose()?;
+        let ema = self.ema.as_ref().map(Params::snapshot).transpose()?;
         cx.checkpoint(&Checkpoint {
             step: self.step,
             model,
@@ -458,15 +417,6 @@ impl<M: Model> Trainer<M> {
             state,
         })
         .map_err(Error::Host)
-    }
-}
-
-/// Where a phase's moments stand in the optimiser's state.
-fn prefix(phase: &Phase) -> String {
-    if phase.name.is_empty() {
-        String::new()
-    } else {
-        format!("{}.", phase.name)
     }
 }
 

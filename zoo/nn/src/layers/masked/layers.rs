@@ -21,10 +21,10 @@ impl RowByRowLayers {
     /// From the layers' convolutions, the first layer's first.
     #[track_caller]
     pub fn new<'a>(convolutions: impl IntoIterator<Item = &'a MaskedConv2d>) -> Result<Self> {
-        let parts = convolutions
+        let parts: Vec<RowByRow> = convolutions
             .into_iter()
             .map(MaskedConv2d::row_by_row)
-            .collect::<Result<Vec<_>>>()?;
+            .collect();
         let first = parts
             .first()
             .ok_or_else(|| Error::input("there is no layer to draw"))?;
@@ -47,39 +47,37 @@ impl RowByRowLayers {
         } = first.neighbourhood;
         let seen = columns * inputs;
         // Being alike, all have rows, or a bias, or none has.
-        let joined = |values: Vec<&Value>| match values[..] {
-            [] => Ok(None),
-            _ => concat(&values, 0).map(Some),
-        };
+        let joined = |values: Vec<&Value>| (!values.is_empty()).then(|| concat(&values, 0));
         let rows: Vec<&RowPart> = parts
             .iter()
             .filter_map(|part| part.neighbourhood.rows.as_ref())
             .collect();
-        let weights = joined(rows.iter().map(|rows| &rows.weight).collect())?;
-        let biases = joined(rows.iter().filter_map(|rows| rows.bias.as_ref()).collect())?;
-        let rows = weights.map(|weight| RowPart {
+        let weights = joined(rows.iter().map(|rows| &rows.weight).collect());
+        let biases = joined(rows.iter().filter_map(|rows| rows.bias.as_ref()).collect());
+        let together = weights.map(|weight| RowPart {
             weight,
             bias: biases,
+            inputs: rows.len() * inputs,
+            rows: rows[0].rows,
             columns: rows[0].columns,
             groups: rows.len(),
         });
         let left = || {
-            let of = |part: &RowByRow| part.weight.slice(1, 0, seen)?.permute(&[1, 0]);
-            let left = parts.iter().map(of).collect::<Result<Vec<_>>>()?;
-            stack(&left.iter().collect::<Vec<_>>(), 0)
+            let of = |part: &RowByRow| part.weight.slice(1, 0, seen).permute(&[1, 0]);
+            stack(&parts.iter().map(of).collect::<Vec<_>>(), 0)
         };
         Ok(Self {
             neighbourhood: Neighbourhood {
-                rows,
+                rows: together,
                 inputs: parts.len() * inputs,
                 columns,
             },
-            left: (columns > 0).then(left).transpose()?,
+            left: (columns > 0).then(left),
             own: parts
                 .iter()
                 .map(|part| part.weight.slice(1, seen, seen + inputs))
-                .collect::<Result<_>>()?,
-            bias: joined(parts.iter().filter_map(|p| p.bias.as_ref()).collect())?,
+                .collect(),
+            bias: joined(parts.iter().filter_map(|p| p.bias.as_ref()).collect()),
         })
     }
 
@@ -98,7 +96,7 @@ impl RowByRowLayers {
     pub fn begin<'a>(
         &'a self,
         context: Option<&Value>,
-        carried: &mut Carried<'a>,
+        carried: &mut Carried<'_>,
     ) -> Result<LayersAtPixel<'a>> {
         if self.neighbourhood.rows.is_some() && context.is_none() {
             return Err(Error::input("a pixel lacks the context of its row"));
@@ -106,23 +104,22 @@ impl RowByRowLayers {
         let mut terms = Vec::new();
         let mut before = None;
         if let Some(left) = &self.left {
-            let state = carried.take()?; // [N,L*(KW/2)*C]
+            let state = carried.take(); // [N,L*(KW/2)*C]
             let layers = self.own.len() as i64;
-            let seen = state.reshape(&[0, layers, -1])?.permute(&[1, 0, 2])?; // [L,N,KW/2*C]
-            let sums = seen.matmul(left)?.permute(&[1, 0, 2])?; // [N,L,O]
-            terms.push(sums.reshape(&[0, -1])?);
+            let seen = state.reshape(&[0, layers, -1]).permute(&[1, 0, 2]); // [L,N,KW/2*C]
+            let sums = seen.matmul(left).permute(&[1, 0, 2]); // [N,L,O]
+            terms.push(sums.reshape(&[0, -1]));
             before = Some(state);
         }
         terms.extend(context.cloned());
         terms.extend(self.bias.clone());
         let known = terms
             .into_iter()
-            .map(Ok)
-            .reduce(|sum, term| sum?.add(&term?))
-            .ok_or_else(|| Error::input("a convolution has neither rows nor a bias"))??; // [N,L*O]
+            .reduce(|sum, term| sum + term)
+            .ok_or_else(|| Error::input("a convolution has neither rows nor a bias"))?; // [N,L*O]
         Ok(LayersAtPixel {
             layers: self,
-            known: known.chunk(self.own.len(), -1)?,
+            known: known.chunk(self.own.len(), -1),
             before,
             pixels: Vec::new(),
         })
@@ -136,7 +133,7 @@ pub struct LayersAtPixel<'a> {
     /// What each layer's output is without the pixel, `[N,O]`.
     known: Vec<Value>,
     /// The pixels to the left, `[N,L*(KW/2)*C]`.
-    before: Option<&'a Value>,
+    before: Option<Value>,
     /// What each layer before was given, `[N,C]`.
     pixels: Vec<Value>,
 }
@@ -144,14 +141,14 @@ pub struct LayersAtPixel<'a> {
 impl LayersAtPixel<'_> {
     /// The next layer's convolution, `[N,C] -> [N,O]`.
     #[track_caller]
-    pub fn next(&mut self, pixel: Value) -> Result<Value> {
+    pub fn next(&mut self, pixel: Value) -> Value {
         let layer = self.pixels.len();
         let (Some(own), Some(known)) = (self.layers.own.get(layer), self.known.get(layer)) else {
-            return Err(Error::input(format!("there are {layer} layers, no more")));
+            return Value::failed(Error::input(format!("there are {layer} layers, no more")));
         };
-        let out = pixel.linear(own, None)?.add(known)?; // [N,O]
+        let out = pixel.linear(own, None) + known; // [N,O]
         self.pixels.push(pixel);
-        Ok(out)
+        out
     }
 
     /// Leaves what the next pixel is to see; gives what the row below is to see of this one, `[N,L*C]`.
@@ -163,7 +160,7 @@ impl LayersAtPixel<'_> {
                 "a pixel ends after {seen} of {all} layers"
             )));
         }
-        let all = concat(&self.pixels.iter().collect::<Vec<_>>(), 1)?; // [N,L*C]
+        let all = concat(&self.pixels, 1); // [N,L*C]
         let (layers, columns) = (
             self.layers.own.len() as i64,
             self.layers.neighbourhood.columns,
@@ -175,9 +172,8 @@ impl LayersAtPixel<'_> {
                 let by_column = |value: &Value, columns: usize| {
                     value.reshape(&[0, layers, columns as i64, -1]) // [N,L,KW/2,C]
                 };
-                let newer = by_column(before, columns)?.slice(2, 1, columns)?;
-                let seen = concat(&[&newer, &by_column(&all, 1)?], 2)?;
-                seen.reshape(&[0, -1])?
+                let newer = by_column(&before, columns).slice(2, 1, columns);
+                concat(&[newer, by_column(&all, 1)], 2).reshape(&[0, -1])
             });
         }
         Ok(all)
@@ -190,7 +186,7 @@ mod tests {
 
     use super::super::{Mask, MaskedConfig};
     use super::*;
-    use crate::{Params, Stream};
+    use crate::{Net, Params, Stream};
 
     #[test]
     fn layers_together_compute_what_each_does() {
@@ -203,7 +199,7 @@ mod tests {
             ([1, 1], Mask::B, 3),
         ] {
             let (n, layers, c, o, h, w) = (2, 3, 2 * colours, 4 * colours, 4, 5);
-            let params = Params::fresh(7, &Device::Cpu);
+            let net = Net::new(&Params::fresh(7, &Device::Cpu));
             let config = MaskedConfig {
                 kernel,
                 mask,
@@ -211,59 +207,61 @@ mod tests {
                 parts: 2,
             };
             let convs: Vec<MaskedConv2d> = (0..layers)
-                .map(|l| MaskedConv2d::new(&params.at(&format!("{l}")), c, o, config).unwrap())
+                .map(|l| MaskedConv2d::new(&net.at(&format!("{l}")), c, o, config).unwrap())
                 .collect();
             let x = Stream::new(3).normal(n * layers * c * h * w);
             let x = Tensor::from_vec(x, (n, layers * c, h, w), &Device::Cpu).unwrap();
             let x = Value::from(x);
             let expected: Vec<Value> = convs
                 .iter()
-                .zip(x.chunk(layers, 1).unwrap())
-                .map(|(conv, x)| conv.forward(&x).unwrap()) // [N,O,H,W]
+                .zip(x.chunk(layers, 1))
+                .map(|(conv, x)| conv.forward(&x)) // [N,O,H,W]
                 .collect();
-            let expected = concat(&expected.iter().collect::<Vec<_>>(), 1).unwrap();
+            let expected = concat(&expected.iter().collect::<Vec<_>>(), 1);
 
             let together = RowByRowLayers::new(&convs).unwrap();
             assert_eq!(together.inputs(), layers * c);
-            let row_of = |r: usize| x.slice(2, r, r + 1).unwrap().squeeze(2).unwrap();
-            let mut rows = together.neighbourhood().start(&x, w).unwrap();
-            let mut above = x.zeros_like_batch(&[layers * c, w]).unwrap();
+            let row_of = |r: usize| x.slice(2, r, r + 1).squeeze(2);
+            let mut rows = together.neighbourhood().start(&x, w);
+            let mut above = x.zeros_like_batch(&[layers * c, w]);
             let mut drawn = Vec::new();
             for r in 0..h {
                 let mut carried = Carried::new(&rows);
-                let context = together.neighbourhood().row(&above, &mut carried).unwrap();
+                let context = together.neighbourhood().row(&above, &mut carried);
                 rows = carried.into_next();
-                let mut pixels = together.neighbourhood().start_row(&x).unwrap();
+                let mut pixels = together.neighbourhood().start_row(&x);
                 let (mut outs, mut seen) = (Vec::new(), Vec::new());
                 for column in 0..w {
                     let here = |v: &Value| {
-                        let v = v.slice(2, column, column + 1).unwrap();
-                        v.squeeze(2).unwrap()
+                        let v = v.slice(2, column, column + 1);
+                        v.squeeze(2)
                     };
                     let context: Vec<Value> = context.iter().map(here).collect();
                     let mut carried = Carried::new(&pixels);
                     let mut at = together.begin(context.first(), &mut carried).unwrap();
-                    let parts = here(&row_of(r)).chunk(layers, 1).unwrap();
-                    let parts: Vec<Value> =
-                        parts.into_iter().map(|x| at.next(x).unwrap()).collect();
-                    assert!(at.next(parts[0].clone()).is_err(), "one layer too many");
+                    let parts = here(&row_of(r)).chunk(layers, 1);
+                    let parts: Vec<Value> = parts.into_iter().map(|x| at.next(x)).collect();
+                    assert!(
+                        at.next(parts[0].clone()).check().is_err(),
+                        "one layer too many"
+                    );
                     seen.push(at.end(&mut carried).unwrap());
                     pixels = carried.into_next();
-                    outs.push(concat(&parts.iter().collect::<Vec<_>>(), 1).unwrap());
+                    outs.push(concat(&parts.iter().collect::<Vec<_>>(), 1));
                 }
-                above = stack(&seen.iter().collect::<Vec<_>>(), 2).unwrap();
-                drawn.push(stack(&outs.iter().collect::<Vec<_>>(), 2).unwrap());
+                above = stack(&seen.iter().collect::<Vec<_>>(), 2);
+                drawn.push(stack(&outs.iter().collect::<Vec<_>>(), 2));
             }
-            let drawn = stack(&drawn.iter().collect::<Vec<_>>(), 2).unwrap();
-            let worst = drawn.sub(&expected).unwrap().abs().unwrap();
-            let worst = worst.flatten(0).unwrap().max(0, false).unwrap();
+            let drawn = stack(&drawn.iter().collect::<Vec<_>>(), 2);
+            let worst = drawn.sub(&expected).abs();
+            let worst = worst.flatten(0).max(0, false);
             assert!(worst.scalar().unwrap() < 1e-5, "{config:?}");
         }
     }
 
     #[test]
     fn what_cannot_be_drawn_together_is_refused() {
-        let params = Params::fresh(7, &Device::Cpu);
+        let net = Net::new(&Params::fresh(7, &Device::Cpu));
         let none: [&MaskedConv2d; 0] = [];
         assert!(RowByRowLayers::new(none).is_err());
         let conv = |name: &str, kernel| {
@@ -273,7 +271,7 @@ mod tests {
                 colours: 1,
                 parts: 1,
             };
-            MaskedConv2d::new(&params.at(name), 2, 2, config).unwrap()
+            MaskedConv2d::new(&net.at(name), 2, 2, config).unwrap()
         };
         let (square, flat) = (conv("square", [3, 3]), conv("flat", [1, 3]));
         let wide = conv("wide", [3, 5]);
@@ -283,11 +281,11 @@ mod tests {
         }
         let together = RowByRowLayers::new([&square, &square]).unwrap();
         let x = Value::from(Tensor::zeros((1, 4), crate::DType::F32, &Device::Cpu).unwrap());
-        let states = together.neighbourhood().start_row(&x).unwrap();
+        let states = together.neighbourhood().start_row(&x);
         let error = together.begin(None, &mut Carried::new(&states));
         assert!(error.unwrap_err().to_string().contains("context"));
 
-        let context = x.zeros_like_batch(&[4]).unwrap();
+        let context = x.zeros_like_batch(&[4]);
         let mut carried = Carried::new(&states);
         let early = together.begin(Some(&context), &mut carried).unwrap();
         let error = early.end(&mut carried).unwrap_err();

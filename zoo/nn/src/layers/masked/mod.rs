@@ -5,7 +5,7 @@ mod layers;
 use candle_core::{Device, Tensor};
 
 pub use self::layers::{LayersAtPixel, RowByRowLayers};
-use crate::{Error, Init, Params, Result, Value, concat, ops::Windows};
+use crate::{Error, Init, Net, Result, Value, concat, ops::Windows};
 
 /// What a masked convolution sees of the image around a pixel, in raster order: rows from above, each from the left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +65,13 @@ pub struct MaskedConv2d {
     bias: Value,
     /// `None` where nothing is hidden.
     mask: Option<Value>,
+    inputs: usize,
     config: MaskedConfig,
 }
 
 impl MaskedConv2d {
-    /// From `inputs` to `outputs` channels.
-    pub fn new(
-        params: &Params,
-        inputs: usize,
-        outputs: usize,
-        config: MaskedConfig,
-    ) -> Result<Self> {
+    /// At this place, from `inputs` to `outputs` channels.
+    pub fn new(net: &Net, inputs: usize, outputs: usize, config: MaskedConfig) -> Result<Self> {
         let MaskedConfig {
             kernel: [rows, columns],
             colours,
@@ -99,24 +95,30 @@ impl MaskedConv2d {
             )));
         }
         let init = Init::fan_in(inputs * rows * columns);
-        let hidden = elements(inputs, outputs, config);
-        let mask = if hidden.iter().all(|&m| m == 1.0) {
-            None
+        // One colour: whole taps are hidden, and need not be computed.
+        let (to, from) = if colours == 1 {
+            (1, 1)
         } else {
-            // One colour: whole taps are hidden, and need not be computed.
-            let pairs = if colours == 1 {
-                (1, 1)
-            } else {
-                (outputs, inputs)
-            };
-            let shape = (pairs.0, pairs.1, rows, columns);
-            let hidden = hidden[..pairs.0 * pairs.1 * rows * columns].to_vec();
-            let mask = Tensor::from_vec(hidden, shape, &Device::Cpu)?;
-            Some(Value::constant(mask.to_device(params.device())?))
+            (outputs, inputs)
         };
+        let hides = elements(colours, colours, MaskedConfig { parts: 1, ..config })
+            .iter()
+            .any(|&m| m != 1.0);
+        let mask = hides.then(|| {
+            net.constant("mask", || {
+                let parts = if colours == 1 { 1 } else { config.parts };
+                let alive = elements(from, to, MaskedConfig { parts, ..config });
+                Ok(Tensor::from_vec(
+                    alive,
+                    (to, from, rows, columns),
+                    &Device::Cpu,
+                )?)
+            })
+        });
         Ok(Self {
-            weight: params.get("weight", &[outputs, inputs, rows, columns], init)?,
-            bias: params.get("bias", &[outputs], init)?,
+            weight: net.param("weight", &[outputs, inputs, rows, columns], init),
+            bias: net.param("bias", &[outputs], init),
+            inputs,
             mask,
             config,
         })
@@ -124,7 +126,7 @@ impl MaskedConv2d {
 
     /// `[N,C,H,W] -> [N,O,H,W]`
     #[track_caller]
-    pub fn forward(&self, x: &Value) -> Result<Value> {
+    pub fn forward(&self, x: &Value) -> Value {
         let padding = self.config.kernel.map(|side| side / 2);
         match &self.mask {
             Some(mask) => x.masked_conv2d(&self.weight, mask, Some(&self.bias), padding),
@@ -132,58 +134,59 @@ impl MaskedConv2d {
         }
     }
 
-    fn alive(&self) -> Result<Value> {
+    fn alive(&self) -> Value {
         match &self.mask {
-            Some(mask) => self.weight.mul(mask),
-            None => Ok(self.weight.clone()),
+            Some(mask) => &self.weight * mask,
+            None => self.weight.clone(),
         }
     }
 
     /// The part of it that takes whole rows, for drawing images row by row; `None` where it sees the pixel's own row only.
     #[track_caller]
-    pub fn rows(&self) -> Result<Option<RowPart>> {
+    pub fn rows(&self) -> Option<RowPart> {
         let ([rows, columns], mask) = (self.config.kernel.map(|side| side / 2), self.config.mask);
         let seen = rows + usize::from(mask == Mask::AboveAndOwn);
         if seen == 0 {
-            return Ok(None);
+            return None;
         }
         let whole = matches!(mask, Mask::Above | Mask::AboveAndOwn);
-        Ok(Some(RowPart {
-            weight: self.alive()?.slice(2, 0, seen)?, // [O,C,R,KW]
+        Some(RowPart {
+            weight: self.alive().slice(2, 0, seen), // [O,C,R,KW]
             bias: whole.then(|| self.bias.clone()),
+            inputs: self.inputs,
+            rows: seen,
             columns,
             groups: 1,
-        }))
+        })
     }
 
     /// A convolution under [`Mask::A`] or [`Mask::B`] in two parts, for drawing images pixel by pixel.
     #[track_caller]
-    pub fn row_by_row(&self) -> Result<RowByRow> {
+    pub fn row_by_row(&self) -> RowByRow {
         let [rows, columns] = self.config.kernel.map(|side| side / 2);
         let weight = self
-            .alive()?
-            .slice(2, rows, rows + 1)?
-            .slice(3, 0, columns + 1)? // [O,C,1,KW/2+1]
-            .permute(&[0, 2, 3, 1])?
-            .reshape(&[0, -1])?; // [O,(KW/2+1)*C]
+            .alive()
+            .slice(2, rows, rows + 1)
+            .slice(3, 0, columns + 1) // [O,C,1,KW/2+1]
+            .permute(&[0, 2, 3, 1])
+            .reshape(&[0, -1]); // [O,(KW/2+1)*C]
         // The bias is added once for a row where rows are seen: fewer operations for a pixel.
-        let (rows, bias) = match self.rows()? {
+        let (rows, bias) = match self.rows() {
             Some(rows) => {
                 let bias = Some(self.bias.clone());
                 (Some(RowPart { bias, ..rows }), None)
             }
             None => (None, Some(self.bias.clone())),
         };
-        let inputs = self.weight.dim(1)?;
-        Ok(RowByRow {
+        RowByRow {
             neighbourhood: Neighbourhood {
                 rows,
-                inputs,
+                inputs: self.inputs,
                 columns,
             },
             weight,
             bias,
-        })
+        }
     }
 }
 
@@ -236,10 +239,13 @@ impl<'a> Carried<'a> {
     }
 
     /// The next state that is not taken yet.
-    pub fn take(&mut self) -> Result<&'a Value> {
-        self.before
-            .next()
-            .ok_or_else(|| Error::input("a step takes more states than the one before left"))
+    pub fn take(&mut self) -> Value {
+        match self.before.next() {
+            Some(state) => state.clone(),
+            None => Value::failed(Error::input(
+                "a step takes more states than the one before left",
+            )),
+        }
     }
 
     /// Leaves a state for the next step.
@@ -259,32 +265,34 @@ pub struct RowPart {
     /// `[O,C/groups,R,KW]`
     weight: Value,
     bias: Option<Value>,
+    /// C
+    inputs: usize,
+    /// R
+    rows: usize,
     columns: usize,
     groups: usize,
 }
 
 impl RowPart {
     /// What is carried before the first row: zeros with the batch of `like`, for rows of `width`.
-    pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
-        let (inputs, rows) = (self.groups * self.weight.dim(1)?, self.weight.dim(2)?);
-        match rows {
-            1 => Ok(vec![]),
-            _ => Ok(vec![like.zeros_like_batch(&[inputs, rows - 1, width])?]),
+    pub fn start(&self, like: &Value, width: usize) -> Vec<Value> {
+        match self.rows {
+            1 => vec![],
+            rows => vec![like.zeros_like_batch(&[self.inputs, rows - 1, width])],
         }
     }
 
     /// The newest row it sees `[N,C,W] -> [N,O,W]`.
     #[track_caller]
-    pub fn forward(&self, newest: &Value, carried: &mut Carried<'_>) -> Result<Value> {
-        let rows = self.weight.dim(2)?;
-        let newest = newest.unsqueeze(2)?; // [N,C,1,W]
-        let seen = match rows {
+    pub fn forward(&self, newest: &Value, carried: &mut Carried<'_>) -> Value {
+        let newest = newest.unsqueeze(2); // [N,C,1,W]
+        let seen = match self.rows {
             1 => newest,
-            _ => {
-                let seen = concat(&[carried.take()?, &newest], 2)?; // [N,C,R,W]
+            rows => {
+                let seen = concat(&[&carried.take(), &newest], 2); // [N,C,R,W]
                 carried.leave(match rows {
                     2 => newest,
-                    _ => seen.slice(2, 1, rows)?,
+                    _ => seen.slice(2, 1, rows),
                 });
                 seen
             }
@@ -293,7 +301,7 @@ impl RowPart {
             groups: self.groups,
             ..Windows::padded([0, self.columns])
         };
-        seen.conv(&self.weight, self.bias.as_ref(), windows)? // [N,O,1,W]
+        seen.conv(&self.weight, self.bias.as_ref(), windows) // [N,O,1,W]
             .squeeze(2)
     }
 }
@@ -310,27 +318,27 @@ pub struct Neighbourhood {
 
 impl Neighbourhood {
     /// What is carried before the first row of `width`: zeros with the batch of `like`.
-    pub fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
+    pub fn start(&self, like: &Value, width: usize) -> Vec<Value> {
         match &self.rows {
             Some(rows) => rows.start(like, width),
-            None => Ok(vec![]),
+            None => vec![],
         }
     }
 
     /// What is carried before the first pixel of a row: zeros with the batch of `like`.
-    pub fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
+    pub fn start_row(&self, like: &Value) -> Vec<Value> {
         match self.columns {
-            0 => Ok(vec![]),
-            columns => Ok(vec![like.zeros_like_batch(&[columns * self.inputs])?]),
+            0 => vec![],
+            columns => vec![like.zeros_like_batch(&[columns * self.inputs])],
         }
     }
 
     /// From the maps of the row above `[N,C,W]`, the context of a row's pixels: one value `[N,O,W]`, or none where no row above is seen.
     #[track_caller]
-    pub fn row(&self, above: &Value, carried: &mut Carried<'_>) -> Result<Vec<Value>> {
+    pub fn row(&self, above: &Value, carried: &mut Carried<'_>) -> Vec<Value> {
         match &self.rows {
-            Some(rows) => Ok(vec![rows.forward(above, carried)?]),
-            None => Ok(vec![]),
+            Some(rows) => vec![rows.forward(above, carried)],
+            None => vec![],
         }
     }
 }
@@ -355,17 +363,17 @@ impl RowByRow {
     /// Puts a pixel in place of the one that the newest of `states`, as left by this convolution first of all, holds: an image's own pixel is known only
     /// after it was predicted.
     #[track_caller]
-    pub fn correct(&self, pixel: &Value, mut states: Vec<Value>) -> Result<Vec<Value>> {
+    pub fn correct(&self, pixel: &Value, mut states: Vec<Value>) -> Vec<Value> {
+        let inputs = self.neighbourhood.inputs;
         match (self.neighbourhood.columns, states.first_mut()) {
-            (0, _) => {}
+            (0, _) | (_, None) => {}
             (1, Some(state)) => *state = pixel.clone(),
             (columns, Some(state)) => {
-                let older = state.slice(1, 0, (columns - 1) * self.neighbourhood.inputs)?;
-                *state = concat(&[&older, pixel], 1)?; // [N,KW/2*C]
+                let older = state.slice(1, 0, (columns - 1) * inputs);
+                *state = concat(&[&older, pixel], 1); // [N,KW/2*C]
             }
-            (_, None) => return Err(Error::input("there is no state to correct")),
         }
-        Ok(states)
+        states
     }
 
     /// One pixel, `[N,C] -> [N,O]`. It takes its context, if it has any, and its carried state.
@@ -375,27 +383,28 @@ impl RowByRow {
         pixel: &Value,
         context: &mut impl Iterator<Item = &'a Value>,
         carried: &mut Carried<'_>,
-    ) -> Result<Value> {
-        let seen = if self.neighbourhood.columns == 0 {
+    ) -> Value {
+        let Neighbourhood {
+            rows,
+            inputs,
+            columns,
+        } = &self.neighbourhood;
+        let seen = if *columns == 0 {
             pixel.clone()
         } else {
-            let seen = concat(&[carried.take()?, pixel], 1)?; // [N,(KW/2+1)*C]
-            carried.leave(match self.neighbourhood.columns {
+            let seen = concat(&[&carried.take(), pixel], 1); // [N,(KW/2+1)*C]
+            carried.leave(match columns {
                 1 => pixel.clone(),
-                columns => seen.slice(
-                    1,
-                    self.neighbourhood.inputs,
-                    (columns + 1) * self.neighbourhood.inputs,
-                )?,
+                columns => seen.slice(1, *inputs, (columns + 1) * inputs),
             });
             seen
         };
-        let own = seen.linear(&self.weight, self.bias.as_ref())?; // [N,O]
-        match (&self.neighbourhood.rows, context) {
-            (None, _) => Ok(own),
-            (Some(_), context) => match context.next() {
-                Some(above) => own.add(above),
-                None => Err(Error::input("a pixel lacks the context of its row")),
+        let own = seen.linear(&self.weight, self.bias.as_ref()); // [N,O]
+        match rows {
+            None => own,
+            Some(_) => match context.next() {
+                Some(above) => own + above,
+                None => Value::failed(Error::input("a pixel lacks the context of its row")),
             },
         }
     }
@@ -404,7 +413,7 @@ impl RowByRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Stream;
+    use crate::{Params, Stream};
 
     fn alive(mask: Mask, kernel: [usize; 2]) -> Vec<f32> {
         let config = MaskedConfig {
@@ -482,22 +491,22 @@ mod tests {
             ([15, 13], Mask::Above, 1, 1),
         ] {
             let (n, c, o, h, w) = (2, 3 * colours, 6, 4, 5);
-            let params = Params::fresh(7, &Device::Cpu);
+            let net = Net::new(&Params::fresh(7, &Device::Cpu));
             let config = MaskedConfig {
                 kernel,
                 mask,
                 colours,
                 parts,
             };
-            let conv = MaskedConv2d::new(&params, c, o, config).unwrap();
+            let conv = MaskedConv2d::new(&net, c, o, config).unwrap();
             let x = Stream::new(3).normal(n * c * h * w);
             let x = Value::from(Tensor::from_vec(x, (n, c, h, w), &Device::Cpu).unwrap());
-            let expected = conv.forward(&x).unwrap(); // [N,O,H,W]
-            let row_of = |r: usize| x.slice(2, r, r + 1).unwrap().squeeze(2).unwrap(); // [N,C,W]
-            let zeros = x.zeros_like_batch(&[c, w]).unwrap();
-            let rows = conv.rows().unwrap();
-            let pixels = matches!(mask, Mask::A | Mask::B).then(|| conv.row_by_row().unwrap());
-            let start = |part: &RowPart| part.start(&x, w).unwrap();
+            let expected = conv.forward(&x); // [N,O,H,W]
+            let row_of = |r: usize| x.slice(2, r, r + 1).squeeze(2); // [N,C,W]
+            let zeros = x.zeros_like_batch(&[c, w]);
+            let rows = conv.rows();
+            let pixels = matches!(mask, Mask::A | Mask::B).then(|| conv.row_by_row());
+            let start = |part: &RowPart| part.start(&x, w);
             let mut states = rows.as_ref().map(start).unwrap_or_default();
             let mut drawn = Vec::new();
             for r in 0..h {
@@ -508,34 +517,33 @@ mod tests {
                 };
                 let mut carried = Carried::new(&states);
                 let row = match (&pixels, &rows) {
-                    (None, Some(rows)) => rows.forward(&newest, &mut carried).unwrap(),
+                    (None, Some(rows)) => rows.forward(&newest, &mut carried),
                     (None, None) => unreachable!("a window without taps"),
                     (Some(pixels), _) => {
-                        let context = pixels.neighbourhood().row(&newest, &mut carried).unwrap();
-                        let mut states = pixels.neighbourhood().start_row(&x).unwrap();
+                        let context = pixels.neighbourhood().row(&newest, &mut carried);
+                        let mut states = pixels.neighbourhood().start_row(&x);
                         let mut outs = Vec::new();
                         for column in 0..w {
                             let here = |v: &Value| {
-                                let v = v.slice(2, column, column + 1).unwrap();
-                                v.squeeze(2).unwrap()
+                                let v = v.slice(2, column, column + 1);
+                                v.squeeze(2)
                             };
                             let above: Vec<Value> = context.iter().map(here).collect();
                             let mut carried = Carried::new(&states);
-                            let out = pixels
-                                .pixel(&here(&row_of(r)), &mut above.iter(), &mut carried)
-                                .unwrap();
+                            let out =
+                                pixels.pixel(&here(&row_of(r)), &mut above.iter(), &mut carried);
                             states = carried.into_next();
                             outs.push(out);
                         }
-                        crate::stack(&outs.iter().collect::<Vec<_>>(), 2).unwrap()
+                        crate::stack(&outs.iter().collect::<Vec<_>>(), 2)
                     }
                 };
                 states = carried.into_next();
                 drawn.push(row);
             }
-            let drawn = crate::stack(&drawn.iter().collect::<Vec<_>>(), 2).unwrap();
-            let worst = drawn.sub(&expected).unwrap().abs().unwrap();
-            let worst = worst.flatten(0).unwrap().max(0, false).unwrap();
+            let drawn = crate::stack(&drawn.iter().collect::<Vec<_>>(), 2);
+            let worst = drawn.sub(&expected).abs();
+            let worst = worst.flatten(0).max(0, false);
             assert!(worst.scalar().unwrap() < 1e-5, "{config:?}");
         }
     }
@@ -580,8 +588,8 @@ mod tests {
                 colours,
                 parts,
             };
-            let params = Params::fresh(7, &Device::Cpu);
-            assert!(MaskedConv2d::new(&params, inputs, outputs, config).is_err());
+            let net = Net::new(&Params::fresh(7, &Device::Cpu));
+            assert!(MaskedConv2d::new(&net, inputs, outputs, config).is_err());
         }
     }
 }

@@ -5,13 +5,18 @@ use zoo_kernels::{Arithmetic, View};
 
 use super::{Result, check, ours};
 use crate::{
-    Value,
     memory::{Floats, Held},
-    tape::{Sink, by_candle},
+    ops::by_candle,
+    value::{Computed, Pull, Sink},
 };
 
 /// `a op b`, broadcasting.
-pub fn arithmetic(op: Arithmetic, a: &Value, b: &Value) -> Result<Value> {
+pub fn arithmetic(
+    op: Arithmetic,
+    a: &Computed,
+    b: &Computed,
+    pull: fn(&mut Pull<'_>),
+) -> Result<Computed> {
     if !ours(&[a, b]) {
         let compute: fn(&Tensor, &Tensor) -> Result<Tensor> = match op {
             Arithmetic::Add => Tensor::broadcast_add,
@@ -19,24 +24,22 @@ pub fn arithmetic(op: Arithmetic, a: &Value, b: &Value) -> Result<Value> {
             Arithmetic::Mul => Tensor::broadcast_mul,
             Arithmetic::Div => Tensor::broadcast_div,
         };
-        return by_candle(&[a, b], |t| compute(&t[0], &t[1]));
+        let held = by_candle(&[a, b], |t| compute(&t[0], &t[1]))?;
+        return Ok(Computed::tracked(held, &[a, b], pull));
     }
     let shape = a
-        .held()
+        .held
         .peek()
         .shape()
-        .broadcast_shape_binary_op(b.held().peek().shape(), "arithmetic")?;
-    let held = combined(op, a.held(), b.held(), &shape)?;
-    Ok(Value::computed(held, &[a, b], |y| {
+        .broadcast_shape_binary_op(b.held.peek().shape(), "arithmetic")?;
+    let held = combined(op, &a.held, &b.held, &shape)?;
+    Ok(Computed::by_kernel(held, &[a, b], pull, |y| {
         // Only products need their operands.
         let (product, quotient) = (op == Arithmetic::Mul, op == Arithmetic::Div);
-        let kept_a = product.then(|| a.held().detached());
-        let kept_b = (product || quotient).then(|| b.held().detached());
+        let kept_a = product.then(|| a.held.detached());
+        let kept_b = (product || quotient).then(|| b.held.detached());
         let kept_y = quotient.then(|| y.clone());
-        let shapes = [
-            a.held().peek().shape().clone(),
-            b.held().peek().shape().clone(),
-        ];
+        let shapes = [a.held.peek().shape().clone(), b.held.peek().shape().clone()];
         move |gradient: Floats, sink: &mut Sink<'_>| {
             let gradient = Held::new(gradient, shape.clone())?;
             if sink.wants(1) {

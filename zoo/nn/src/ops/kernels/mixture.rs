@@ -2,32 +2,27 @@
 
 use zoo_kernels::MixtureShape;
 
-use super::{Result, check, ours};
+use super::{Result, check};
 use crate::{
-    Value,
     memory::{Floats, Held},
-    tape::Sink,
+    value::{Computed, Sink},
 };
 
-/// -log p of each image of `x` under `parameters`, both of `shape`: `[N]`. `None` where our kernel does not take them.
+/// -log p of each image of `x` under `parameters`, both of `shape`: `[N]`.
 pub fn logistic_mixture(
-    parameters: &Value,
-    x: &Value,
+    parameters: &Computed,
+    x: &Computed,
     shape: MixtureShape,
-) -> Option<Result<Value>> {
-    ours(&[parameters, x]).then(|| fused(parameters, x, shape))
-}
-
-fn fused(parameters: &Value, x: &Value, shape: MixtureShape) -> Result<Value> {
-    let x = x.held().detached().contiguous()?;
-    let from = parameters.held().detached().contiguous()?;
+) -> Result<Computed> {
+    let x = x.held.detached().contiguous()?;
+    let from = parameters.held.detached().contiguous()?;
     let held = {
         let (x, from) = (x.read()?, from.read()?);
         Held::fill(&[shape.batch], |out| {
             zoo_kernels::logistic_mixture(&x, &from, &shape, out)
         })?
     };
-    Ok(Value::computed(held, &[parameters], |_| {
+    Ok(Computed::fused(held, &[parameters], |_| {
         move |gradient: Floats, sink: &mut Sink<'_>| {
             let (x, from) = (x.read()?, from.read()?);
             let mut of_parameters = Floats::stale(from.len());

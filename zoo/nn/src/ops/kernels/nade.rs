@@ -2,20 +2,15 @@
 
 use zoo_kernels::{NadeGrads, NadeShape};
 
-use super::{Result, check, ours};
+use super::{Result, check};
 use crate::{
-    Value,
     memory::{Floats, Held},
-    tape::Sink,
+    value::{Computed, Sink},
 };
 
-/// `[N,D]` from `x [N,D]`, `w [D,H]`, `c [H]` and `v [D,H]`. `None` where our kernel does not take them.
-pub fn nade(all: [&Value; 4], shape: NadeShape) -> Option<Result<Value>> {
-    ours(&all).then(|| logits(all, shape))
-}
-
-fn logits(all: [&Value; 4], shape: NadeShape) -> Result<Value> {
-    let [x, w, c, v] = all.map(|value| value.held().detached().contiguous());
+/// `[N,D]` from `x [N,D]`, `w [D,H]`, `c [H]` and `v [D,H]`.
+pub fn nade(all: [&Computed; 4], shape: NadeShape) -> Result<Computed> {
+    let [x, w, c, v] = all.map(|value| value.held.detached().contiguous());
     let kept = [x?, w?, c?, v?];
     let held = {
         let [x, w, c, v] = &kept;
@@ -24,7 +19,7 @@ fn logits(all: [&Value; 4], shape: NadeShape) -> Result<Value> {
             zoo_kernels::nade(&x, &w, &c, &v, &shape, out)
         })?
     };
-    Ok(Value::computed(held, &all, |_| {
+    Ok(Computed::fused(held, &all, |_| {
         move |gradient: Floats, sink: &mut Sink<'_>| {
             let [x, w, c, v] = &kept;
             let (x, w, c, v) = (x.read()?, w.read()?, c.read()?, v.read()?);

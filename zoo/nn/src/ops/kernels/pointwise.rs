@@ -5,25 +5,22 @@ use zoo_kernels::Activation;
 
 use super::{Result, check, ours};
 use crate::{
-    Value,
     memory::{Floats, Held},
-    tape::{Sink, by_candle},
+    ops::by_candle,
+    value::{Computed, Outcome, Pull, Sink},
 };
 
-/// f(x), by our kernel or by `otherwise`.
+/// f(x) by our kernel.
 pub fn activation(
-    x: &Value,
+    x: &Computed,
     f: Activation,
-    otherwise: impl Fn(&Tensor) -> Result<Tensor>,
-) -> Result<Value> {
-    if !ours(&[x]) {
-        return by_candle(&[x], |t| otherwise(&t[0]));
-    }
-    let from = x.held().detached().contiguous()?;
+    pull: impl Fn(&mut Pull<'_>) + Send + Sync + 'static,
+) -> Result<Computed> {
+    let from = x.held.detached().contiguous()?;
     let values = from.read()?;
     let held = Held::fill(x.dims(), |out| zoo_kernels::activation(f, &values, out))?;
     drop(values);
-    Ok(Value::computed(held, &[x], |y| {
+    Ok(Computed::by_kernel(held, &[x], pull, |y| {
         let saved = if f.saves_output() { y.clone() } else { from };
         move |mut gradient: Floats, sink: &mut Sink<'_>| {
             check(zoo_kernels::activation_backward(
@@ -36,19 +33,25 @@ pub fn activation(
     }))
 }
 
-/// Binary cross-entropy of targets under `logits`, both `[N,D]`, summed over each row: `[N]`. `None` where our kernel does not take them.
-pub fn bce_rows(logits: &Value, targets: &Value) -> Option<Result<Value>> {
-    let fits = ours(&[logits, targets])
-        && logits.rank() == 2
-        && logits.dims() == targets.dims()
-        && targets.node().is_none();
-    fits.then(|| fused_bce(logits, targets))
+/// f(x), by our kernel or by candle.
+pub fn activation_or(
+    x: &Computed,
+    f: Activation,
+    candle: impl Fn(&Tensor) -> Result<Tensor>,
+    pull: impl Fn(&mut Pull<'_>) + Send + Sync + 'static,
+) -> Outcome {
+    if ours(&[x]) {
+        return Ok(activation(x, f, pull)?);
+    }
+    let held = by_candle(&[x], |t| candle(&t[0]))?;
+    Ok(Computed::tracked(held, &[x], pull))
 }
 
-fn fused_bce(logits: &Value, targets: &Value) -> Result<Value> {
+/// Binary cross-entropy of targets under `logits`, both `[N,D]`, summed over each row: `[N]`.
+pub fn bce_rows(logits: &Computed, targets: &Computed) -> Result<Computed> {
     let (x, t) = (
-        logits.held().detached().contiguous()?,
-        targets.held().detached().contiguous()?,
+        logits.held.detached().contiguous()?,
+        targets.held.detached().contiguous()?,
     );
     let held = {
         let (x, t) = (x.read()?, t.read()?);
@@ -56,7 +59,7 @@ fn fused_bce(logits: &Value, targets: &Value) -> Result<Value> {
             zoo_kernels::bce_with_logits(&x, &t, out)
         })?
     };
-    Ok(Value::computed(held, &[logits], |_| {
+    Ok(Computed::fused(held, &[logits], |_| {
         move |gradient: Floats, sink: &mut Sink<'_>| {
             let (x, t) = (x.read()?, t.read()?);
             let mut of_x = Floats::stale(x.len());
@@ -68,22 +71,17 @@ fn fused_bce(logits: &Value, targets: &Value) -> Result<Value> {
     }))
 }
 
-/// tanh(a) sigmoid(b) of the halves of dimension 1. `None` where our kernel does not take it.
-pub fn gated_tanh(x: &Value) -> Option<Result<Value>> {
-    let even = x.dims().get(1).is_some_and(|c| c % 2 == 0);
-    (ours(&[x]) && even).then(|| fused_gate(x))
-}
-
-fn fused_gate(x: &Value) -> Result<Value> {
+/// tanh(a) sigmoid(b) of the halves of dimension 1, which is even.
+pub fn gated_tanh(x: &Computed) -> Result<Computed> {
     let mut shape = x.dims().to_vec();
     shape[1] /= 2;
     let half: usize = shape[1..].iter().product();
-    let from = x.held().detached().contiguous()?;
+    let from = x.held.detached().contiguous()?;
     let held = {
         let from = from.read()?;
         Held::fill(&shape, |out| zoo_kernels::gated_tanh(&from, half, out))?
     };
-    Ok(Value::computed(held, &[x], |_| {
+    Ok(Computed::fused(held, &[x], |_| {
         move |gradient: Floats, sink: &mut Sink<'_>| {
             let from = from.read()?;
             let mut of_x = Floats::stale(from.len());

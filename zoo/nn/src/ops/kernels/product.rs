@@ -7,193 +7,279 @@ use super::{Result, check, ours};
 use crate::{
     Value,
     memory::{Floats, Held},
-    ops::conv::channels,
-    tape::{Sink, by_candle},
+    ops::by_candle,
+    value::{Computed, Outcome, Pull, Sink, op},
 };
 
-/// Where windows lie: rows, then columns.
+/// One sum of products of an image x `[N,C,H,W]`, weights w `[O,C/groups,KH,KW]` and an output y `[N,O,H',W']`: sum y (w * x). Each of the three is linear in the
+/// others, and each one's gradient is another: a convolution of x and w, its transpose of y and w, and the gradient of the weights from x and y.
 #[derive(Clone, Copy, Debug)]
-pub struct Windows {
-    pub stride: [usize; 2],
-    pub padding: [usize; 2],
-    /// Transposed convolutions only.
-    pub output_padding: usize,
-    /// Convolutions only.
-    pub groups: usize,
+pub struct Convolution(pub Conv2dShape);
+
+/// Which of the three is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// y from x and w.
+    Forward,
+    /// x from y and w: a transposed convolution.
+    Transposed,
+    /// w from x and y.
+    Weights,
 }
 
-impl Windows {
-    /// At every place, with zeros around the image; of one group.
-    pub fn padded(padding: [usize; 2]) -> Self {
-        Self {
-            stride: [1; 2],
+impl Convolution {
+    /// The convolution of `x` with `w`, plus `bias [O]`.
+    pub fn forward(self, all: &[&Computed]) -> Result<Computed> {
+        self.compute(Form::Forward, all)
+    }
+
+    /// The transposed convolution of `y` with `w`, plus `bias [C]`.
+    pub fn transposed(self, all: &[&Computed]) -> Result<Computed> {
+        self.compute(Form::Transposed, all)
+    }
+
+    /// [`Convolution::forward`] without bias, of which only the taps marked are computed: the others are 0 in `w`'s place.
+    pub fn masked(self, all: &[&Computed], live: &[bool]) -> Result<Computed> {
+        let by = Forward(self.0, Taps::live(live));
+        product(all, &by, |held, all, backward| {
+            Computed::fused(held, all, |_| backward)
+        })
+    }
+
+    fn on_values(self, form: Form, a: &Value, b: &Value) -> Value {
+        let name = match form {
+            Form::Forward => "Conv",
+            Form::Transposed => "ConvTranspose",
+            Form::Weights => "gradient of a convolution's weights",
+        };
+        op(
+            name,
+            [a, b],
+            |all| Ok(self.compute(form, &all)?),
+            |_| {
+                Err(crate::Error::input(
+                    "gradients of convolutions are not exported",
+                ))
+            },
+        )
+    }
+
+    fn compute(self, form: Form, all: &[&Computed]) -> Result<Computed> {
+        let pull = move |p: &mut Pull<'_>| {
+            // The two operands' gradients; u is that of the result.
+            let (first, second) = match form {
+                Form::Forward => (Form::Transposed, Form::Weights),
+                Form::Transposed => (Form::Forward, Form::Weights),
+                Form::Weights => (Form::Transposed, Form::Forward),
+            };
+            p.give(0, |p| match form {
+                Form::Weights => self.on_values(first, p.x(1), p.g()),
+                _ => self.on_values(first, p.g(), p.x(1)),
+            });
+            p.give(1, |p| match form {
+                Form::Transposed => self.on_values(second, p.g(), p.x(0)),
+                Form::Forward => self.on_values(second, p.x(0), p.g()),
+                Form::Weights => self.on_values(second, p.x(0), p.g()),
+            });
+            p.give(2, |p| p.g().sum(&[0, 2, 3], false));
+        };
+        if !ours(all) {
+            let held = by_candle(all, |t| {
+                let y = self.by_candle(form, &t[0], &t[1])?;
+                plus_bias(y, t.get(2))
+            })?;
+            return Ok(Computed::tracked(held, all, pull));
+        }
+        let tracked =
+            |held, all: &[&Computed], backward| Computed::by_kernel(held, all, pull, |_| backward);
+        match form {
+            Form::Forward => product(all, &Forward(self.0, Taps::all()), tracked),
+            Form::Transposed => {
+                let shape = self.transposed_shape()?;
+                product(all, &Transposed(shape), tracked)
+            }
+            Form::Weights => {
+                let kept = [all[0].held.contiguous()?, all[1].held.contiguous()?];
+                let Conv2dShape {
+                    in_channels,
+                    out_channels,
+                    kernel,
+                    groups,
+                    ..
+                } = self.0;
+                let weights = [out_channels, in_channels / groups, kernel[0], kernel[1]];
+                let held = {
+                    let (x, y) = (kept[0].read()?, kept[1].read()?);
+                    Held::fill(&weights, |out| {
+                        zoo_kernels::conv2d_weight_grad(&x, &y, &self.0, out)
+                    })?
+                };
+                Ok(Computed::tracked(held, all, pull))
+            }
+        }
+    }
+
+    /// The same as a transposed convolution, as PyTorch describes it.
+    fn transposed_shape(self) -> Result<ConvTranspose2dShape> {
+        let shape = self.0;
+        let [rows, columns] = shape.output().map_err(candle_core::Error::wrap)?;
+        // Rows and columns at the end that no window reaches.
+        let rest = |axis: usize, size: usize| {
+            (size + 2 * shape.padding[axis] - shape.kernel[axis]) % shape.stride[axis]
+        };
+        Ok(ConvTranspose2dShape {
+            batch: shape.batch,
+            in_channels: shape.out_channels,
+            out_channels: shape.in_channels,
+            height: rows,
+            width: columns,
+            kernel: shape.kernel,
+            stride: shape.stride,
+            padding: shape.padding,
+            output_padding: [rest(0, shape.height), rest(1, shape.width)],
+            dilation: shape.dilation,
+            groups: shape.groups,
+        })
+    }
+
+    fn by_candle(self, form: Form, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let Conv2dShape {
+            height,
+            width,
+            kernel,
+            stride: [stride, columns],
             padding,
-            output_padding: 0,
-            groups: 1,
+            groups,
+            ..
+        } = self.0;
+        if stride != columns {
+            candle_core::bail!("candle has no convolution with strides {:?}", self.0.stride);
+        }
+        // Padded by hand, so that rows and columns may differ.
+        let padded = |x: &Tensor| {
+            x.pad_with_zeros(2, padding[0], padding[0])?
+                .pad_with_zeros(3, padding[1], padding[1])
+        };
+        match form {
+            Form::Forward => padded(a)?.conv2d(b, 0, stride, 1, groups),
+            Form::Transposed => {
+                let parts = by_group(groups, a, b, |y, w| y.conv_transpose2d(w, 0, 0, stride, 1))?;
+                let x = Tensor::cat(&parts, 1)?;
+                // What no window reaches is 0.
+                let rest = |axis: usize, size: usize| {
+                    (size + 2 * padding[axis - 2]).saturating_sub(x.dims()[axis])
+                };
+                x.pad_with_zeros(2, 0, rest(2, height))?
+                    .pad_with_zeros(3, 0, rest(3, width))?
+                    .narrow(2, padding[0], height)?
+                    .narrow(3, padding[1], width)
+            }
+            Form::Weights => {
+                let parts = by_channels(groups, &padded(a)?, b, |x, y| {
+                    let x = x.transpose(0, 1)?.contiguous()?; // (C/g,N,H,W)
+                    let y = y.transpose(0, 1)?.contiguous()?; // (O/g,N,H',W')
+                    x.conv2d(&y, 0, 1, stride, 1)? // (C/g,O/g,KH..,KW..)
+                        .narrow(2, 0, kernel[0])?
+                        .narrow(3, 0, kernel[1])?
+                        .transpose(0, 1)
+                })?;
+                Tensor::cat(&parts, 0)
+            }
         }
     }
 }
 
-/// Cross-correlation of `x [N,C,H,W]` with `w [O,C/groups,KH,KW]` and `bias [O]`.
-pub fn conv2d(x: &Value, w: &Value, bias: Option<&Value>, windows: Windows) -> Result<Value> {
-    let Windows {
-        stride,
-        padding,
-        groups,
-        ..
-    } = windows;
-    if !ours(&[x, w]) || bias.is_some_and(|b| !ours(&[b])) {
-        return with_bias(x, w, bias, |x, w| {
-            if stride[0] != stride[1] {
-                candle_core::bail!("candle has no convolution with strides {stride:?}");
-            }
-            if padding[0] == padding[1] {
-                return x.conv2d(w, padding[0], stride[0], 1, groups);
-            }
-            x.pad_with_zeros(2, padding[0], padding[0])?
-                .pad_with_zeros(3, padding[1], padding[1])?
-                .conv2d(w, 0, stride[0], 1, groups)
-        });
-    }
-    product(x, w, bias, Conv(conv_shape(x, w, windows)?, Taps::all()))
+/// `f` of each group of y's channels and of the weights' outputs.
+fn by_group(
+    groups: usize,
+    y: &Tensor,
+    w: &Tensor,
+    f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
+    let (of_y, of_w) = (y.chunk(groups, 1)?, w.chunk(groups, 0)?);
+    of_y.iter()
+        .zip(&of_w)
+        .map(|(y, w)| f(&y.contiguous()?, &w.contiguous()?))
+        .collect()
 }
 
-/// [`conv2d`] with weights under a mask of zeros and ones, `[1 or O, 1 or C, KH, KW]`: taps that the mask hides everywhere are not computed.
-/// `None` where our kernel does not take them.
-pub fn masked_conv2d(
-    x: &Value,
-    w: &Value,
-    mask: &Value,
-    bias: Option<&Value>,
-    windows: Windows,
-) -> Option<Result<Value>> {
-    let fits = ours(&[x, w, mask]) && bias.is_none_or(|b| ours(&[b])) && mask.rank() == 4;
-    // Where weights of a live tap are hidden for some channels, they are multiplied.
-    let by_tap = mask.dims().get(..2) == Some(&[1, 1]);
-    (fits && by_tap && mask.dims()[2..] == w.dims()[2..]).then(|| {
-        let live: Vec<bool> = mask
-            .held()
-            .contiguous()?
-            .read()?
-            .iter()
-            .map(|&m| m != 0.0)
-            .collect();
-        let shape = conv_shape(x, w, windows)?;
-        product(x, w, bias, Conv(shape, Taps::live(&live)))
-    })
+/// `f` of each group of x's and y's channels.
+fn by_channels(
+    groups: usize,
+    x: &Tensor,
+    y: &Tensor,
+    f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
+    let (of_x, of_y) = (x.chunk(groups, 1)?, y.chunk(groups, 1)?);
+    of_x.iter().zip(&of_y).map(|(x, y)| f(x, y)).collect()
 }
 
-fn conv_shape(x: &Value, w: &Value, windows: Windows) -> Result<Conv2dShape> {
-    let (n, c, height, width) = x.held().peek().dims4()?;
-    let (o, _, kh, kw) = w.held().peek().dims4()?;
-    Ok(Conv2dShape {
-        batch: n,
-        in_channels: c,
-        out_channels: o,
-        height,
-        width,
-        kernel: [kh, kw],
-        stride: windows.stride,
-        padding: windows.padding,
-        dilation: [1; 2],
-        groups: windows.groups,
-    })
+fn plus_bias(y: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let Some(bias) = bias else { return Ok(y) };
+    let mut shape = vec![1; y.rank()];
+    shape[1] = bias.elem_count();
+    y.broadcast_add(&bias.reshape(shape)?)
 }
 
-/// Transposed convolution of `x [N,C,H,W]` with `w [C,O,K,K]` and `bias [O]`.
-pub fn conv_transpose2d(
-    x: &Value,
-    w: &Value,
-    bias: Option<&Value>,
-    windows: Windows,
-) -> Result<Value> {
-    let Windows {
-        stride: [stride, _],
-        padding: [padding, _],
-        output_padding,
-        ..
-    } = windows;
-    if !ours(&[x, w]) || bias.is_some_and(|b| !ours(&[b])) {
-        return with_bias(x, w, bias, |x, w| {
-            x.conv_transpose2d(w, padding, output_padding, stride, 1)
-        });
-    }
-    let (n, c, height, width) = x.held().peek().dims4()?;
-    let (_, o, kh, kw) = w.held().peek().dims4()?;
-    let shape = ConvTranspose2dShape {
-        batch: n,
-        in_channels: c,
-        out_channels: o,
-        height,
-        width,
-        kernel: [kh, kw],
-        stride: [stride; 2],
-        padding: [padding; 2],
-        output_padding: [output_padding; 2],
-        dilation: [1; 2],
-        groups: 1,
+/// `x [N,I] w^T + bias` with `w [O,I]`, of x, w and perhaps a bias.
+pub fn linear(all: &[&Computed]) -> Outcome {
+    let pull = |p: &mut Pull<'_>| {
+        p.give(0, |p| p.g().matmul(p.x(1)));
+        p.give(1, |p| p.g().permute(&[1, 0]).matmul(p.x(0)));
+        p.give(2, |p| p.g().sum(&[0], false));
     };
-    product(x, w, bias, ConvTranspose(shape))
-}
-
-/// `x [N,I] w^T + bias` with `w [O,I]`.
-pub fn linear(x: &Value, w: &Value, bias: Option<&Value>) -> Result<Value> {
-    if !ours(&[x, w]) || bias.is_some_and(|b| !ours(&[b])) {
-        return with_bias(x, w, bias, |x, w| x.contiguous()?.matmul(&w.t()?));
+    if !ours(all) {
+        let held = by_candle(all, |t| {
+            plus_bias(t[0].contiguous()?.matmul(&t[1].t()?)?, t.get(2))
+        })?;
+        return Ok(Computed::tracked(held, all, pull));
     }
-    let ((rows, inputs), (outputs, _)) = (x.held().peek().dims2()?, w.held().peek().dims2()?);
     let linear = Linear {
-        rows,
-        inputs,
-        outputs,
+        rows: all[0].dims()[0],
+        inputs: all[0].dims()[1],
+        outputs: all[1].dims()[0],
     };
-    product(x, w, bias, linear)
+    Ok(product(all, &linear, |held, all, backward| {
+        Computed::by_kernel(held, all, pull, |_| backward)
+    })?)
 }
 
 /// `[..., M, K] x [..., K, P]`, broadcasting over the leading dimensions.
-pub fn matmul(a: &Value, b: &Value) -> Result<Value> {
+pub fn matmul(a: &Computed, b: &Computed) -> Outcome {
+    let pull = |p: &mut Pull<'_>| {
+        p.give(0, |p| p.g().matmul(&p.x(1).transposed()));
+        p.give(1, |p| p.x(0).transposed().matmul(p.g()));
+    };
     let (of_a, of_b) = (a.dims(), b.dims());
     let (rank, alike) = (of_a.len(), of_a.len() == of_b.len() && of_a.len() >= 2);
     let fits = alike && of_a[..rank - 2] == of_b[..rank - 2] && of_a[rank - 1] == of_b[rank - 2];
     if !ours(&[a, b]) || !fits {
         // Contiguous: candle folds leading dimensions without checking their strides.
-        return by_candle(&[a, b], |t| {
+        let held = by_candle(&[a, b], |t| {
             t[0].contiguous()?.broadcast_matmul(&t[1].contiguous()?)
-        });
+        })?;
+        return Ok(Computed::tracked(held, &[a, b], pull));
     }
-    let product_of = Batched(MatmulShape {
-        batch: of_a[..rank - 2].iter().product(),
-        m: of_a[rank - 2],
-        n: of_b[rank - 1],
-        k: of_a[rank - 1],
-        a_transposed: false,
-        b_transposed: false,
-    });
     let mut shape = of_a.to_vec();
     shape[rank - 1] = of_b[rank - 1];
-    let flat = product(a, b, None, product_of)?;
-    super::reshape(&flat, &shape)
-}
-
-/// candle's product of x and w, plus bias.
-fn with_bias(
-    x: &Value,
-    w: &Value,
-    bias: Option<&Value>,
-    f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
-) -> Result<Value> {
-    let inputs: Vec<&Value> = [x, w].into_iter().chain(bias).collect();
-    by_candle(&inputs, |t| {
-        let y = f(&t[0], &t[1])?;
-        match t.get(2) {
-            Some(bias) => y.broadcast_add(&channels(bias, y.rank())?),
-            None => Ok(y),
-        }
-    })
+    let product_of = Batched(
+        MatmulShape {
+            batch: of_a[..rank - 2].iter().product(),
+            m: of_a[rank - 2],
+            n: of_b[rank - 1],
+            k: of_a[rank - 1],
+            a_transposed: false,
+            b_transposed: false,
+        },
+        shape,
+    );
+    Ok(product(&[a, b], &product_of, |held, all, backward| {
+        Computed::by_kernel(held, all, pull, |_| backward)
+    })?)
 }
 
 /// A product of x and weights plus bias, and its gradients.
-trait Product: Send + Sync + 'static {
+trait Product: Clone + Send + Sync + 'static {
     fn output(&self) -> Result<Vec<usize>, KernelError>;
     fn forward(
         &self,
@@ -211,53 +297,66 @@ trait Product: Send + Sync + 'static {
     ) -> Result<(), KernelError>;
 }
 
-fn product(x: &Value, w: &Value, bias: Option<&Value>, by: impl Product) -> Result<Value> {
-    let held_x = x.held().detached().contiguous()?;
-    let held_w = w.held().detached().contiguous()?;
+/// The raw way back of a product.
+type Back = Box<dyn Fn(Floats, &mut Sink<'_>) -> Result<()> + Send + Sync>;
+
+/// A product of x, w and perhaps a bias. `finish` makes a value of it, given the way back.
+fn product(
+    all: &[&Computed],
+    by: &impl Product,
+    finish: impl FnOnce(Held, &[&Computed], Back) -> Computed,
+) -> Result<Computed> {
+    let (x, w, bias) = (all[0], all[1], all.get(2));
+    let held_x = x.held.detached().contiguous()?;
+    let held_w = w.held.detached().contiguous()?;
     let shape = by.output().map_err(candle_core::Error::wrap)?;
     let held = {
-        let held_bias = bias.map(|b| b.held().contiguous()).transpose()?;
+        let held_bias = bias.map(|b| b.held.contiguous()).transpose()?;
         let (x, w) = (held_x.read()?, held_w.read()?);
         let bias = held_bias.as_ref().map(Held::read).transpose()?;
         Held::fill(&shape, |out| by.forward(&x, &w, bias.as_deref(), out))?
     };
-    let inputs: Vec<&Value> = [x, w].into_iter().chain(bias).collect();
-    Ok(Value::computed(held, &inputs, |_| {
-        // What the way back needs only if it goes there.
-        let (wants_x, wants_w) = (x.node().is_some(), w.node().is_some());
-        let kept_x = wants_w.then_some(held_x);
-        let kept_w = wants_x.then_some(held_w);
-        let (len_x, len_w) = (x.held().peek().elem_count(), w.held().peek().elem_count());
-        move |gradient: Floats, sink: &mut Sink<'_>| {
-            let wanted = |i: usize, len: usize| sink.wants(i).then(|| Floats::stale(len));
-            let [mut of_x, mut of_w] = [wanted(0, len_x), wanted(1, len_w)];
-            let mut of_bias = wanted(2, shape[1]);
-            {
-                // A gradient that is wanted now was wanted when its operand was kept.
-                let x = kept_x.as_ref().map(Held::read).transpose()?;
-                let w = kept_w.as_ref().map(Held::read).transpose()?;
-                let (x, w) = (x.as_deref().unwrap_or(&[]), w.as_deref().unwrap_or(&[]));
-                let grads = ConvGrads {
-                    x: of_x.as_deref_mut(),
-                    w: of_w.as_deref_mut(),
-                    bias: of_bias.as_deref_mut(),
-                };
-                check(by.backward(x, w, &gradient, grads))?;
-            }
-            drop(gradient);
-            for (i, gradient) in [of_x, of_w, of_bias].into_iter().enumerate() {
-                if let Some(gradient) = gradient {
-                    sink.give(i, gradient)?;
-                }
-            }
-            Ok(())
+    // What the way back needs only if it goes there.
+    let (wants_x, wants_w) = (x.node_of().is_some(), w.node_of().is_some());
+    if !wants_x && !wants_w && bias.is_none_or(|b| b.node_of().is_none()) {
+        return Ok(Computed::untracked(held));
+    }
+    let kept_x = wants_w.then_some(held_x);
+    let kept_w = wants_x.then_some(held_w);
+    let (len_x, len_w) = (x.held.peek().elem_count(), w.held.peek().elem_count());
+    let len_bias = bias.map_or(0, |b| b.held.peek().elem_count());
+    let by = by.clone();
+    let backward: Back = Box::new(move |gradient, sink| {
+        let wanted = |i: usize, len: usize| sink.wants(i).then(|| Floats::stale(len));
+        let [mut of_x, mut of_w] = [wanted(0, len_x), wanted(1, len_w)];
+        let mut of_bias = wanted(2, len_bias);
+        {
+            // A gradient that is wanted now was wanted when its operand was kept.
+            let x = kept_x.as_ref().map(Held::read).transpose()?;
+            let w = kept_w.as_ref().map(Held::read).transpose()?;
+            let (x, w) = (x.as_deref().unwrap_or(&[]), w.as_deref().unwrap_or(&[]));
+            let grads = ConvGrads {
+                x: of_x.as_deref_mut(),
+                w: of_w.as_deref_mut(),
+                bias: of_bias.as_deref_mut(),
+            };
+            check(by.backward(x, w, &gradient, grads))?;
         }
-    }))
+        drop(gradient);
+        for (i, gradient) in [of_x, of_w, of_bias].into_iter().enumerate() {
+            if let Some(gradient) = gradient {
+                sink.give(i, gradient)?;
+            }
+        }
+        Ok(())
+    });
+    Ok(finish(held, all, backward))
 }
 
-struct Conv(Conv2dShape, Taps);
+#[derive(Clone)]
+struct Forward(Conv2dShape, Taps);
 
-impl Product for Conv {
+impl Product for Forward {
     fn output(&self) -> Result<Vec<usize>, KernelError> {
         let [h, w] = self.0.output()?;
         Ok(vec![self.0.batch, self.0.out_channels, h, w])
@@ -284,9 +383,10 @@ impl Product for Conv {
     }
 }
 
-struct ConvTranspose(ConvTranspose2dShape);
+#[derive(Clone)]
+struct Transposed(ConvTranspose2dShape);
 
-impl Product for ConvTranspose {
+impl Product for Transposed {
     fn output(&self) -> Result<Vec<usize>, KernelError> {
         let [h, w] = self.0.output()?;
         Ok(vec![self.0.batch, self.0.out_channels, h, w])
@@ -313,6 +413,7 @@ impl Product for ConvTranspose {
     }
 }
 
+#[derive(Clone)]
 struct Linear {
     rows: usize,
     inputs: usize,
@@ -373,12 +474,13 @@ impl Product for Linear {
     }
 }
 
-/// Products of matrices side by side.
-struct Batched(MatmulShape);
+/// Products of matrices side by side, and the shape of the result.
+#[derive(Clone)]
+struct Batched(MatmulShape, Vec<usize>);
 
 impl Product for Batched {
     fn output(&self) -> Result<Vec<usize>, KernelError> {
-        Ok(vec![self.0.batch, self.0.m, self.0.n])
+        Ok(self.1.clone())
     }
 
     fn forward(

@@ -2,25 +2,15 @@
 
 use zoo_kernels::RowLstmShape;
 
-use super::{Result, check, ours};
+use super::{Result, check};
 use crate::{
-    Value,
     memory::{Floats, Held},
-    tape::Sink,
+    value::{Computed, Sink},
 };
 
-/// The states of a scan over `gates`. `None` where our kernel does not take them.
-pub fn row_lstm(
-    gates: &Value,
-    weight: &Value,
-    bias: &Value,
-    shape: RowLstmShape,
-) -> Option<Result<Value>> {
-    ours(&[gates, weight, bias]).then(|| scan(gates, weight, bias, shape))
-}
-
-fn scan(gates: &Value, weight: &Value, bias: &Value, shape: RowLstmShape) -> Result<Value> {
-    let [x, held_w, b] = [gates, weight, bias].map(|v| v.held().detached().contiguous());
+/// The states of a scan over `gates`.
+pub fn row_lstm([gates, weight, bias]: [&Computed; 3], shape: RowLstmShape) -> Result<Computed> {
+    let [x, held_w, b] = [gates, weight, bias].map(|v| v.held.detached().contiguous());
     let (x, held_w, b) = (x?, held_w?, b?);
     let mut saved = Floats::stale(shape.saved_len().map_err(candle_core::Error::wrap)?);
     let held = {
@@ -30,7 +20,7 @@ fn scan(gates: &Value, weight: &Value, bias: &Value, shape: RowLstmShape) -> Res
             zoo_kernels::row_lstm(&x, &w, &b, &shape, &mut saved, h)
         })?
     };
-    Ok(Value::computed(held, &[gates, weight, bias], |h| {
+    Ok(Computed::fused(held, &[gates, weight, bias], |h| {
         let h = h.clone();
         move |gradient: Floats, sink: &mut Sink<'_>| {
             let w = held_w.read()?;
@@ -64,15 +54,10 @@ fn scan(gates: &Value, weight: &Value, bias: &Value, shape: RowLstmShape) -> Res
     }))
 }
 
-/// State and cell, side by side in dimension 1, after gates `[N,4C,...]` and the cell before. `None` where our kernel does not take them.
-pub fn lstm_cell(gates: &Value, cell: Option<&Value>) -> Option<Result<Value>> {
-    let fits = gates.dims().get(1).is_some_and(|c| c % 4 == 0);
-    (fits && ours(&[gates]) && cell.is_none_or(|c| ours(&[c]))).then(|| step(gates, cell))
-}
-
-fn step(gates: &Value, cell: Option<&Value>) -> Result<Value> {
-    let mut activated = Floats::copy(&gates.held().contiguous()?.read()?);
-    let before = cell.map(|c| c.held().detached().contiguous()).transpose()?;
+/// State and cell, side by side in dimension 1, after gates `[N,4C,...]` and the cell before.
+pub fn lstm_cell(gates: &Computed, cell: Option<&Computed>) -> Result<Computed> {
+    let mut activated = Floats::copy(&gates.held.contiguous()?.read()?);
+    let before = cell.map(|c| c.held.detached().contiguous()).transpose()?;
     let mut shape = gates.dims().to_vec();
     shape[1] /= 2;
     let half = shape[1..].iter().product::<usize>() / 2;
@@ -83,8 +68,8 @@ fn step(gates: &Value, cell: Option<&Value>) -> Result<Value> {
             zoo_kernels::lstm_cell(&mut activated, before, half, out)
         })?
     };
-    let inputs: Vec<&Value> = std::iter::once(gates).chain(cell).collect();
-    Ok(Value::computed(held, &inputs, |out| {
+    let inputs: Vec<&Computed> = std::iter::once(gates).chain(cell).collect();
+    Ok(Computed::fused(held, &inputs, |out| {
         let out = out.clone();
         move |mut gradient: Floats, sink: &mut Sink<'_>| {
             let mut of_gates = Floats::stale(activated.len());

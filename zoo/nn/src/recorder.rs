@@ -1,7 +1,7 @@
-//! What one run writes down.
+//! What one run of a network writes down.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     panic::Location,
     sync::{
@@ -13,10 +13,57 @@ use std::{
 use candle_core::{DType, Tensor};
 use zoo_graph::{Array, Attribute, Dim, Graph, Initializer, Node, Port, ValueType};
 
-use crate::{Error, Result, Value, error::here, params::array_of, value::Origin};
+use crate::{Error, Result, array::array_of, error::here};
+
+/// Where a value comes from, as a trace sees it.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// Computed outside any trace.
+    Unknown,
+    /// A parameter or buffer under this path.
+    Param(Arc<str>),
+    /// Declared constant by the author.
+    Constant,
+    /// A value of the trace with this serial number.
+    Traced { trace: u64, name: Arc<str> },
+}
+
+impl Origin {
+    /// Whether both are the same value of a trace.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Traced { trace: a, name: x }, Self::Traced { trace: b, name: y }) => {
+                a == b && x == y
+            }
+            _ => false,
+        }
+    }
+}
 
 thread_local! {
     static TRACER: RefCell<Option<Tracer>> = const { RefCell::new(None) };
+}
+
+thread_local! {
+    static PROBING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` only for what its networks ask for: loops take one step.
+pub(crate) fn probing<T>(f: impl FnOnce() -> T) -> T {
+    /// Restores the setting, also after a panic.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PROBING.set(self.0);
+        }
+    }
+    let _restore = Restore(PROBING.replace(true));
+    f()
+}
+
+/// Whether loops take one step.
+pub(crate) fn is_probing() -> bool {
+    PROBING.get()
 }
 
 /// Tells values of one run from those of another; never shows in a graph.
@@ -61,9 +108,14 @@ pub(crate) struct NodeBuilder<'a> {
 }
 
 impl NodeBuilder<'_> {
+    /// The node has all that it needs.
+    pub fn done(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Adds an input.
-    pub fn input(&mut self, value: &Value) -> Result<&mut Self> {
-        let name = match value.origin() {
+    pub fn input(&mut self, origin: &Origin, tensor: &Tensor) -> Result<&mut Self> {
+        let name = match origin {
             Origin::Traced { trace, name } if *trace == self.tracer.serial => {
                 let known = self.tracer.known.get(name);
                 if !known.is_some_and(|k| self.tracer.is_open(k.frame)) {
@@ -78,12 +130,11 @@ impl NodeBuilder<'_> {
             Origin::Param(path) => {
                 let layer = path.rsplit_once('.').map_or("", |(layer, _)| layer);
                 self.scope = Some(layer.to_string());
-                self.tracer
-                    .initializer(path, array_of(value.held().peek())?, None)?;
+                self.tracer.initializer(path, array_of(tensor)?, None)?;
                 path.to_string()
             }
             Origin::Constant => {
-                let array = array_of(value.held().peek())?;
+                let array = array_of(tensor)?;
                 self.constant("const", array)?
             }
             Origin::Traced { .. } | Origin::Unknown => {
@@ -148,10 +199,15 @@ impl NodeBuilder<'_> {
 
     /// Sets an integer-list attribute.
     pub fn int_list(&mut self, key: &str, values: &[usize]) -> &mut Self {
-        let values = values.iter().map(|&v| v as i64).collect();
+        let values: Vec<i64> = values.iter().map(|&v| v as i64).collect();
+        self.i64_list(key, &values)
+    }
+
+    /// Sets an integer-list attribute.
+    pub fn i64_list(&mut self, key: &str, values: &[i64]) -> &mut Self {
         self.node
             .attributes
-            .insert(key.into(), Attribute::Ints(values));
+            .insert(key.into(), Attribute::Ints(values.into()));
         self
     }
 
@@ -261,14 +317,14 @@ impl Tracer {
 }
 
 /// What a finished run leaves.
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     pub graph: Graph,
     /// For each initializer made from a constant: where it was first used.
     pub constants: BTreeMap<String, String>,
 }
 
 /// A trace that is on until this is dropped, also by an error or a panic.
-pub(super) struct Recording {
+pub(crate) struct Recording {
     serial: u64,
 }
 
@@ -301,18 +357,17 @@ impl Recording {
         Some(Self { serial })
     }
 
-    /// The graph's input `name`.
-    pub fn input(&self, name: &str, tensor: Tensor) -> Value {
-        let origin = Origin::Traced {
+    /// Where the graph's input `name` comes from.
+    pub fn input(&self, name: &str) -> Origin {
+        Origin::Traced {
             trace: self.serial,
             name: name.into(),
-        };
-        Value::with_origin(tensor, origin)
+        }
     }
 
-    /// Whether `value` comes from a node and is not an output yet.
-    pub fn is_nameless(&self, value: &Value) -> bool {
-        let Origin::Traced { trace, name } = value.origin() else {
+    /// Whether a value comes from a node and is not an output yet.
+    pub fn is_nameless(&self, origin: &Origin) -> bool {
+        let Origin::Traced { trace, name } = origin else {
             return false;
         };
         let nameless = |graph: &Graph| {
@@ -325,8 +380,8 @@ impl Recording {
     }
 
     /// Calls a node's result by an output's name.
-    pub fn name(&self, value: &Value, to: &str) {
-        let Origin::Traced { name: from, .. } = value.origin() else {
+    pub fn name(&self, origin: &Origin, to: &str) {
+        let Origin::Traced { name: from, .. } = origin else {
             return;
         };
         TRACER.with_borrow_mut(|tracer| {
@@ -375,17 +430,27 @@ pub(crate) fn is_on() -> bool {
     TRACER.with_borrow(Option::is_some)
 }
 
-/// Records a node with these results; `None` where no trace is on.
+/// Runs `f` without recording: for what is recorded as one node, whatever it is computed by.
+pub(crate) fn paused<T>(f: impl FnOnce() -> T) -> T {
+    /// Goes on, also after a panic.
+    struct Resume(Option<Tracer>);
+    impl Drop for Resume {
+        fn drop(&mut self) {
+            TRACER.set(self.0.take());
+        }
+    }
+    let _resume = Resume(TRACER.take());
+    f()
+}
+
+/// Records a node with these results; a trace must be on.
 pub(crate) fn record(
     op: &'static str,
     location: &Location<'_>,
     results: &[&Tensor],
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
-) -> Result<Option<Vec<Origin>>> {
-    TRACER.with_borrow_mut(|tracer| {
-        let Some(tracer) = tracer else {
-            return Ok(None);
-        };
+) -> Result<Vec<Origin>> {
+    with_tracer(|tracer| {
         let (node, at) = (
             Node {
                 op: op.into(),
@@ -435,18 +500,13 @@ pub(crate) fn record(
             origins.push(tracer.origin(output));
         }
         tracer.current().graph.nodes.push(node);
-        Ok(Some(origins))
+        Ok(origins)
     })
 }
 
-/// Records what `run` computes from `inputs`, each with the name that its port is to have, as a body of the trace that is on. Gives the body,
-/// and what was computed.
-pub(crate) fn body(
-    name: &str,
-    inputs: &[(&str, &Value)],
-    run: impl FnOnce(&[Value]) -> Result<Vec<Value>>,
-) -> Result<(Graph, Vec<Value>)> {
-    let fed = with_tracer(|tracer| {
+/// Begins a body of the trace that is on, whose ports have these names and the types of these tensors; gives where each comes from.
+pub(crate) fn begin_body(name: &str, inputs: &[(&str, &Tensor)]) -> Result<Vec<Origin>> {
+    with_tracer(|tracer| {
         let graph = Graph {
             name: name.into(),
             ..Graph::default()
@@ -455,43 +515,39 @@ pub(crate) fn body(
         tracer.opened += 1;
         tracer.frames.push(Frame { id, graph });
         let mut fed = Vec::with_capacity(inputs.len());
-        for (name, value) in inputs {
-            let tensor = value.held().peek();
+        for (name, tensor) in inputs {
             let name: Arc<str> = tracer.unique((*name).into()).into();
             let value_type = type_of(tensor, None)?;
             let graph = &mut tracer.current().graph;
             graph.inputs.push(port(&name, &value_type));
             tracer.define(&name, value_type, String::new());
-            fed.push(Value::with_origin(tensor.clone(), tracer.origin(name)));
+            fed.push(tracer.origin(name));
         }
         Ok(fed)
-    })?;
-    // An error leaves the frame open; it also ends the trace.
-    let mut results = run(&fed)?;
-    let mut given = BTreeSet::new();
-    for result in &mut results {
-        // A body gives each output under a name of its own that a node of it produces.
-        let own = with_tracer(|tracer| {
-            let Origin::Traced { name, .. } = result.origin() else {
-                return Ok(false);
-            };
-            let nodes = &tracer.current().graph.nodes;
-            let produced = nodes
-                .iter()
-                .any(|n| n.outputs.iter().any(|o| **o == **name));
-            Ok(produced && given.insert(name.clone()))
-        })?;
-        if !own {
-            *result = crate::value::record(Ok(result.clone()), "Identity", |node| {
-                node.input(result).map(|_| ())
-            })?;
-        }
-    }
-    let graph = with_tracer(|tracer| {
+    })
+}
+
+/// Whether a node of the body that is being recorded produces this value.
+pub(crate) fn is_of_body(origin: &Origin) -> bool {
+    let Origin::Traced { name, .. } = origin else {
+        return false;
+    };
+    let produced = with_tracer(|tracer| {
+        let nodes = &tracer.current().graph.nodes;
+        Ok(nodes
+            .iter()
+            .any(|n| n.outputs.iter().any(|o| **o == **name)))
+    });
+    produced.unwrap_or(false)
+}
+
+/// Ends the body, which gives these values.
+pub(crate) fn end_body(results: &[&Origin]) -> Result<Graph> {
+    with_tracer(|tracer| {
         let mut graph = std::mem::take(&mut tracer.current().graph);
         tracer.frames.pop();
-        for result in &results {
-            let Origin::Traced { name, .. } = result.origin() else {
+        for origin in results {
+            let Origin::Traced { name, .. } = origin else {
                 continue;
             };
             if let Some(value_type) = graph.types.get(&**name) {
@@ -499,8 +555,7 @@ pub(crate) fn body(
             }
         }
         Ok(graph)
-    })?;
-    Ok((graph, results))
+    })
 }
 
 fn with_tracer<T>(f: impl FnOnce(&mut Tracer) -> Result<T>) -> Result<T> {

@@ -1,0 +1,150 @@
+//! How an operation runs: failed inputs go through, errors get its name and the author's line, a trace gets its node.
+
+use std::panic::Location;
+
+use candle_core::Tensor;
+use zoo_kernels::KernelError;
+
+use super::{Computed, Value};
+use crate::{
+    Error, Result,
+    error::here,
+    recorder::{self, NodeBuilder},
+};
+
+/// Why an operation did not work, before its name and place are known.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It got what it cannot take.
+    Message(String),
+    Candle(candle_core::Error),
+    /// Something that says itself where.
+    Whole(Error),
+}
+
+/// What an operation computes.
+pub(crate) type Outcome<T = Computed> = Result<T, Fault>;
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self::Message(message)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(message: &str) -> Self {
+        Self::Message(message.into())
+    }
+}
+
+impl From<candle_core::Error> for Fault {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(error)
+    }
+}
+
+impl From<KernelError> for Fault {
+    fn from(error: KernelError) -> Self {
+        Self::Candle(candle_core::Error::wrap(error))
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Whole(error)
+    }
+}
+
+impl Fault {
+    fn at(self, op: &'static str, location: &Location<'_>) -> Error {
+        match self {
+            Self::Message(message) => Error::usage(op, location, message),
+            Self::Candle(source) => Error::Op {
+                op,
+                at: here(location),
+                source: Box::new(source),
+            },
+            Self::Whole(error) => error,
+        }
+    }
+}
+
+/// Runs the operation `name` of ONNX on `inputs`, which are its node's first inputs. `describe` adds the node's attributes and further inputs; it runs only
+/// in a trace.
+#[track_caller]
+pub(crate) fn op<const I: usize>(
+    name: &'static str,
+    inputs: [&Value; I],
+    compute: impl FnOnce([&Computed; I]) -> Outcome,
+    describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
+) -> Value {
+    op_list(
+        name,
+        &inputs,
+        |all| match <[&Computed; I]>::try_from(all) {
+            Ok(all) => compute(all),
+            Err(_) => Err("inputs were lost".into()), // there are as many as were given
+        },
+        describe,
+    )
+}
+
+/// [`op`] for a number of inputs that is not known beforehand.
+#[track_caller]
+pub(crate) fn op_list(
+    name: &'static str,
+    inputs: &[&Value],
+    compute: impl FnOnce(&[&Computed]) -> Outcome,
+    describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
+) -> Value {
+    let results = op_results(name, inputs, |all| Ok(vec![compute(all)?]), describe);
+    match results {
+        Ok(mut results) => results.remove(0),
+        Err(error) => Value::failed(error),
+    }
+}
+
+/// [`op`] with several results.
+#[track_caller]
+pub(crate) fn op_results(
+    name: &'static str,
+    inputs: &[&Value],
+    compute: impl FnOnce(&[&Computed]) -> Outcome<Vec<Computed>>,
+    describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
+) -> Result<Vec<Value>> {
+    let location = Location::caller();
+    let all = inputs.iter().map(|v| v.get()).collect::<Result<Vec<_>>>()?;
+    let mut results = compute(&all).map_err(|fault| fault.at(name, location))?;
+    if recorder::is_on() {
+        let tensors: Vec<&Tensor> = results.iter().map(|v| v.held.peek()).collect();
+        let origins = recorder::record(name, location, &tensors, |node| {
+            for input in &all {
+                node.input(&input.origin, input.held.peek())?;
+            }
+            describe(node)
+        })?;
+        for (result, origin) in results.iter_mut().zip(origins) {
+            result.origin = origin;
+        }
+    }
+    Ok(results.into_iter().map(Value::from).collect())
+}
+
+impl Value {
+    /// What an operation gives that cannot take its inputs.
+    #[track_caller]
+    pub(crate) fn refused(name: &'static str, fault: impl Into<Fault>) -> Self {
+        Self::failed(fault.into().at(name, Location::caller()))
+    }
+}
+
+/// What an operation that is composed of others needs to begin: the result, or a failed value that names the operation and the author's line.
+macro_rules! attempt {
+    ($name:expr, $made:expr) => {
+        match $made {
+            Ok(made) => made,
+            Err(fault) => return $crate::Value::refused($name, fault),
+        }
+    };
+}
+pub(crate) use attempt;
