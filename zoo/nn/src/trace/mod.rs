@@ -13,7 +13,7 @@ use zoo_sdk::Stream;
 use agree::{agree, generalise};
 
 use crate::{
-    Error, Result, Value,
+    Error, Outputs, Result, Value,
     array::tensor_of,
     recorder::{Recorded, Recording},
     value::{op, without_gradients},
@@ -26,12 +26,12 @@ const BATCHES: [usize; 3] = [3, 5, 7];
 /// # Errors
 /// Where a size, an attribute or a constant depends on the recorded batch or data other than by scaling with N, where a value computed
 /// outside is read, or where a result does not have the shape that `outputs` declares. Each names the author's line.
-pub fn trace(
+pub fn trace<O: Outputs>(
     name: &str,
     inputs: &[Port],
     outputs: &[Port],
     device: &Device,
-    run: impl Fn(&[Value]) -> Result<Vec<Value>>,
+    run: impl Fn(&[Value]) -> O,
 ) -> Result<Graph> {
     let clash = |port: &&Port| inputs.iter().any(|input| input.name == port.name);
     if let Some(port) = outputs.iter().find(clash) {
@@ -41,6 +41,7 @@ pub fn trace(
         );
         return Err(frozen(name, message));
     }
+    let run = |inputs: &[Value]| run(inputs).outputs();
     let first = record_run(name, inputs, outputs, device, BATCHES[0], &run)?;
     let mut runs = Vec::new();
     for batch in &BATCHES[1..] {
