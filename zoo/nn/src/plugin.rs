@@ -30,6 +30,14 @@ macro_rules! export_plugin {
     };
 }
 
+/// The weights and buffers that a training of `M` with this seed starts from.
+pub fn fresh<M: Model>(config: &M::Config, data: &DataSpec, seed: u64) -> Result<Tensors> {
+    let params = Params::fresh(seed, &Device::Cpu);
+    let model = M::new(config, data)?;
+    train::make(&model, &params, data, &Arc::default())?;
+    params.snapshot()
+}
+
 /// Makes a [`Plugin`] of the model `M`.
 pub struct ModelPlugin<M>(PhantomData<fn() -> M>);
 
