@@ -66,7 +66,7 @@ pub enum Norm {
     /// Over each image's feature maps (Ba et al., 2016).
     Layer,
     /// None.
-    None,
+    Off,
 }
 
 impl Default for Config {
@@ -138,13 +138,13 @@ impl Gan {
             .leaky_relu(0.2); // (N,C',H/2,W/2)
         for i in 2..=doublings {
             let channels = narrowest << (i - 1);
-            let bias = self.norm == Norm::None;
+            let bias = self.norm == Norm::Off;
             h = net.conv2d(&format!("conv{i}"), &h, by_two(channels, bias)); // (N,2C',H/4,W/4)
             let norm = format!("norm{i}");
             h = match self.norm {
                 Norm::Batch => net.batch_norm(&norm, &h),
                 Norm::Layer => net.group_norm(&norm, &h, 1),
-                Norm::None => h,
+                Norm::Off => h,
             }
             .leaky_relu(0.2);
         }
@@ -166,6 +166,12 @@ impl Gan {
         cx.shared("fake", |cx| {
             self.generator(&cx.net(), &cx.normal("z", &[self.config.latent]))
         })
+    }
+
+    /// E[(|grad D(x)| - 1)^2] at images x (N,C,H,W) in [-1,1], which are variables (Gulrajani et al., 2017, eq. 3)
+    fn penalty(&self, net: &Net, x: &Value) -> Value {
+        let lengths = slope(&self.discriminator(net, x), x).sqrt(); // (N)
+        mean(&(lengths - 1.0).sqr())
     }
 
     /// What the discriminator minimises, from images and samples (N,C,H,W) in [-1,1].
@@ -191,11 +197,12 @@ impl Gan {
             Loss::WganGp => {
                 let epsilon = cx.uniform("epsilon", &[1, 1, 1]); // (N,1,1,1)
                 let between = (&epsilon * &real.detach() + (1.0 - &epsilon) * &fake).variable(); // (N,C,H,W)
-                let lengths = slope(&self.discriminator(&net, &between), &between).sqrt(); // (N)
-                let penalty = mean(&(lengths - 1.0).sqr());
                 vec![
                     ("critic", mean(&on_fake) - mean(&on_real)),
-                    ("penalty", penalty * self.config.gradient_penalty),
+                    (
+                        "penalty",
+                        self.penalty(&net, &between) * self.config.gradient_penalty,
+                    ),
                 ]
             }
         };
@@ -290,7 +297,7 @@ impl Model for Gan {
         let norm = match (config.norm, config.loss) {
             (Some(Norm::Batch), Loss::WganGp) => {
                 return Err(Error::input(
-                    "model.norm = \"batch\" lets images of a batch see each other, but the penalty of wgan-gp is of each by itself: use layer or none",
+                    "model.norm = \"batch\" lets images of a batch see each other, but the penalty of wgan-gp is of each by itself: use layer or off",
                 ));
             }
             (Some(norm), _) => norm,

@@ -73,7 +73,7 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
             best_metric: info.best_metric.map(|(name, larger)| (name.into(), larger)),
             model_schema: schemars::schema_for!(M::Config).to_value(),
             train_schema: train::schema(&stages),
-            defaults: defaults::<M>(),
+            defaults: defaults::<M>(&train::parts(&stages)),
         }
     }
 
@@ -95,7 +95,7 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
 
 /// The model in the recommended settings, for [`SHOWN_IMAGE`].
 fn shown<M: Model>() -> Result<M> {
-    let config = serde_json::from_value(defaults::<M>()["model"].take())
+    let config = serde_json::from_value(defaults::<M>(&[])["model"].take())
         .map_err(|e| Error::input(format!("model settings: {e}")))?;
     let data = DataSpec {
         name: String::new(),
@@ -121,11 +121,15 @@ fn signatures<M: Model>(model: &M) -> Vec<GraphInfo> {
 }
 
 /// The paper's settings under the recommended ones of `default.toml`.
-fn defaults<M: Model>() -> Json {
+fn defaults<M: Model>(parts: &[&str]) -> Json {
     let recommended: Json =
         toml::from_str(M::INFO.defaults).unwrap_or_else(|e| json!({ "error": e.to_string() }));
     let mut all =
         json!({ "model": M::Config::default(), "data": {}, "train": TrainConfig::default() });
+    // Tables of phases and stages, in which nothing differs.
+    for name in parts {
+        all["train"][name] = json!({});
+    }
     for (table, values) in recommended.as_object().into_iter().flatten() {
         match values.as_object() {
             Some(values) => {

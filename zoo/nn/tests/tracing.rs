@@ -54,14 +54,7 @@ fn what_scales_with_the_batch_is_symbolic() {
     let graph = record(
         &[Port::batched("x", &[4, 2])],
         &[Port::batched("y", &[4])],
-        |io| {
-            vec![
-                io[0]
-                    .reshape(&[-1, 2])
-                    .sum(&[1], false)
-                    .reshape(&[-1, 4]),
-            ]
-        },
+        |io| vec![io[0].reshape(&[-1, 2]).sum(&[1], false).reshape(&[-1, 4])],
     );
     let graph = graph.unwrap();
     assert_eq!(graph.types["reshape"].to_string(), "f32[4*N,2]");
@@ -74,10 +67,7 @@ fn an_output_that_is_an_input_is_copied() {
         [Port::batched("x", &[2])],
         [Port::batched("y", &[2]), Port::batched("z", &[2])],
     );
-    let graph = record(&ports.0, &ports.1, |io| {
-        vec![io[0].clone(), io[0].clone()]
-    })
-    .unwrap();
+    let graph = record(&ports.0, &ports.1, |io| vec![io[0].clone(), io[0].clone()]).unwrap();
     assert_eq!(
         graph
             .nodes
@@ -245,14 +235,22 @@ fn a_scan_carries_states_and_stacks_outputs() {
     let x: Value = Tensor::from_vec(x, (2, 3, 2), &Device::Cpu).unwrap().into();
     let scanned = running_sum(&x);
     assert_eq!(
-        scanned.outputs[0].tensor().unwrap().to_vec3::<f32>().unwrap(),
+        scanned.outputs[0]
+            .tensor()
+            .unwrap()
+            .to_vec3::<f32>()
+            .unwrap(),
         [
             [[1.0, 2.0], [4.0, 6.0], [9.0, 12.0]],
             [[7.0, 8.0], [16.0, 18.0], [27.0, 30.0]],
         ]
     );
     assert_eq!(
-        scanned.states[0].tensor().unwrap().to_vec2::<f32>().unwrap(),
+        scanned.states[0]
+            .tensor()
+            .unwrap()
+            .to_vec2::<f32>()
+            .unwrap(),
         [[9.0, 12.0], [27.0, 30.0]]
     );
 }
@@ -290,12 +288,10 @@ fn sums(x: &Value, w: i64) -> Value {
     };
     raster_scan(
         raster,
-        |_, last| {
-            Row {
-                states: vec![],
-                context: vec![last[0].clone()],
-                pixels: vec![last[0].slice(2, 0, 1).mul_scalar(0.0).squeeze(2)],
-            }
+        |_, last| Row {
+            states: vec![],
+            context: vec![last[0].clone()],
+            pixels: vec![last[0].slice(2, 0, 1).mul_scalar(0.0).squeeze(2)],
         },
         |states, inputs, context| {
             let x = states[0].add(&inputs[0]).add(&context[0]); // (N,1)
