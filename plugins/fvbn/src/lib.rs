@@ -12,8 +12,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Params,
-    Phase, Plugin, Result, StepCx, Value,
+    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Net, Phase,
+    Plugin, Result, StepCx, Value,
     dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
     layers::CausalLinear,
 };
@@ -30,9 +30,7 @@ pub struct Config {
 /// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
 pub struct Fvbn {
     image: [usize; 3],
-    linear: CausalLinear,
-    /// (D)
-    bias: Value,
+    context: usize,
 }
 
 impl Fvbn {
@@ -40,27 +38,40 @@ impl Fvbn {
         self.image.iter().product()
     }
 
+    /// Its weights, and the bias (D).
+    fn weights(&self, net: &Net) -> Result<(CausalLinear, Value)> {
+        let d = self.size();
+        let linear = CausalLinear::new(net, d, self.context)?;
+        Ok((linear, net.param("bias", &[d], Init::Constant(0.0))))
+    }
+
     /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        let weight = self.linear.weight()?; // (D,D)
-        x.flatten(1)?.linear(&weight, Some(&self.bias))
+    pub fn forward(&self, net: &Net, x: &Value) -> Value {
+        let logits = |(linear, bias): (CausalLinear, Value)| {
+            x.flatten(1).linear(&linear.weight(), Some(&bias))
+        };
+        self.weights(net).map(logits).into()
     }
 
     /// -log p(x) (N)
-    pub fn nll(&self, x: &Value) -> Result<Value> {
-        zoo_nn::loss::bernoulli_nll(&self.forward(x)?, x)
+    pub fn nll(&self, net: &Net, x: &Value) -> Value {
+        zoo_nn::loss::bernoulli_nll(&self.forward(net, x), x)
     }
 
     /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel adds to the logits of those after it.
-    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        let start = inputs[0].zeros_like_batch(&[self.size()])?;
-        let start = start.add(&self.bias)?; // logits from the next pixel on (N,D)
+    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
+        let (linear, bias) = match self.weights(net) {
+            Ok(weights) => weights,
+            Err(error) => return Value::failed(error),
+        };
+        let start = inputs[0].zeros_like_batch(&[self.size()]);
+        let start = start.add(&bias); // logits from the next pixel on (N,D)
         draw_list(
             inputs,
             &[start],
-            &[(&self.linear.onward()?, 0)],
+            &[(&linear.onward(), 0)],
             |logits, _| logits[0].slice(1, 0, 1), // (N,1)
-            |logits, onward, x| Ok(vec![CausalLinear::next(&logits[0], &onward[0], x)?]),
+            |logits, onward, x| vec![CausalLinear::next(&logits[0], &onward[0], x)],
         )
     }
 }
@@ -88,7 +99,7 @@ impl Model for Fvbn {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let d: usize = data.image.iter().product();
         let context = config.context.unwrap_or(d);
         if context == 0 {
@@ -96,17 +107,16 @@ impl Model for Fvbn {
         }
         Ok(Self {
             image: data.image,
-            linear: CausalLinear::new(params, d, context)?,
-            bias: params.get("bias", &[d], Init::Constant(0.0))?,
+            context,
         })
     }
 
-    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
-        nll_loss(&self.nll(&batch.x)?)
+    fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
+        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
     }
 
-    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&batch.x)?, self.size())
+    fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.nll(&cx.net(), &batch.image()), self.size())
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

@@ -5,9 +5,18 @@ use zoo_nn::testing::{Autoregressive, random, with_list};
 use super::*;
 
 fn with<T>(config: &Config, image: [usize; 3], require: impl FnOnce(Autoregressive<'_>) -> T) -> T {
-    let model: Fvbn = random(config, image, 0, 2.0).unwrap();
-    let (forward, nll) = (|x: &Value| model.forward(x), |x: &Value| model.nll(x));
-    with_list(image, forward, nll, |inputs| model.draw(inputs), require)
+    let (model, net): (Fvbn, _) = random(config, image, 0, 2.0).unwrap();
+    let (forward, nll) = (
+        |x: &Value| model.forward(&net, x),
+        |x: &Value| model.nll(&net, x),
+    );
+    with_list(
+        image,
+        forward,
+        nll,
+        |inputs| model.draw(&net, inputs),
+        require,
+    )
 }
 
 #[test]

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin,
-    Params, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
+    Net, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
     dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
     layers::CausalLinear,
     loss::bernoulli_nll,
@@ -50,6 +50,14 @@ impl Default for Config {
 
 /// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
 pub struct Made {
+    config: Config,
+    image: [usize; 3],
+    /// Degrees of all units, by draw and layer.
+    degrees: Vec<Vec<Vec<usize>>>,
+}
+
+/// Its weights.
+struct Network {
     image: [usize; 3],
     layers: Vec<Layer>,
     direct: Option<CausalLinear>,
@@ -69,8 +77,8 @@ struct Layer {
 type Masked<'a> = (Value, &'a Value);
 
 impl Layer {
-    fn masked(&self, mask: usize) -> Result<Masked<'_>> {
-        Ok((self.weight.mul(&self.masks[mask])?, &self.bias))
+    fn masked(&self, mask: usize) -> Masked<'_> {
+        (self.weight.mul(&self.masks[mask]), &self.bias)
     }
 }
 
@@ -92,17 +100,49 @@ fn degrees(d: usize, hidden: &[usize], stream: Stream) -> Vec<Vec<usize>> {
 }
 
 /// (O,I) with 1 where the first degree may see the second.
-fn mask(to: &[usize], from: &[usize], strict: bool, device: &Device) -> Result<Value> {
+fn mask(to: &[usize], from: &[usize], strict: bool) -> Result<Tensor> {
     let sees = |to: usize, from: usize| if strict { to > from } else { to >= from };
     let pairs = to.iter().flat_map(|&to| {
         from.iter()
             .map(move |&from| f32::from(u8::from(sees(to, from))))
     });
-    let mask = Tensor::from_vec(pairs.collect(), (to.len(), from.len()), &Device::Cpu)?;
-    Ok(Value::constant(mask.to_device(device)?))
+    Ok(Tensor::from_vec(
+        pairs.collect(),
+        (to.len(), from.len()),
+        &Device::Cpu,
+    )?)
 }
 
-impl Made {
+impl Network {
+    fn new(model: &Made, net: &Net) -> Result<Self> {
+        let d = model.size();
+        let mut layers = Vec::new();
+        for layer in 0..=model.config.hidden.len() {
+            let (from, to) = (
+                model.degrees[0][layer].len(),
+                model.degrees[0][layer + 1].len(),
+            );
+            let last = layer == model.config.hidden.len();
+            let net = net.at(&format!("fc{}", layer + 1));
+            let of = |(i, m): (usize, &Vec<Vec<usize>>)| {
+                net.constant(&format!("mask{i}"), || mask(&m[layer + 1], &m[layer], last))
+            };
+            layers.push(Layer {
+                weight: net.param("weight", &[to, from], Init::fan_in(from)),
+                bias: net.param("bias", &[to], Init::Constant(0.0)),
+                masks: model.degrees.iter().enumerate().map(of).collect(),
+            });
+        }
+        let direct = model.config.direct;
+        Ok(Self {
+            image: model.image,
+            layers,
+            direct: direct
+                .then(|| CausalLinear::new(&net.at("direct"), d, d))
+                .transpose()?,
+        })
+    }
+
     fn size(&self) -> usize {
         self.image.iter().product()
     }
@@ -112,73 +152,65 @@ impl Made {
     }
 
     /// x (N,D) -> logits (N,D) under one mask, `direct` among them
-    fn under(&self, x: &Value, mask: usize, direct: Option<&Value>) -> Result<Value> {
+    fn under(&self, x: &Value, mask: usize, direct: Option<&Value>) -> Value {
         let mut h = x.clone();
         for (i, layer) in self.layers.iter().enumerate() {
-            let (weight, bias) = layer.masked(mask)?;
-            h = h.linear(&weight, Some(bias))?; // (N,O)
+            let (weight, bias) = layer.masked(mask);
+            h = h.linear(&weight, Some(bias)); // (N,O)
             if i + 1 < self.layers.len() {
-                h = h.relu()?;
+                h = h.relu();
             }
         }
         match direct {
             Some(direct) => h.add(direct),
-            None => Ok(h),
+            None => h,
         }
     }
 
     /// What x (N,D) gives to the logits directly (N,D), the same under all masks.
-    fn direct(&self, x: &Value) -> Result<Option<Value>> {
-        let give = |direct: &CausalLinear| x.linear(&direct.weight()?, None);
-        self.direct.as_ref().map(give).transpose()
+    fn direct(&self, x: &Value) -> Option<Value> {
+        let give = |direct: &CausalLinear| x.linear(&direct.weight(), None);
+        self.direct.as_ref().map(give)
     }
 
-    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D), by the mean of all masks
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        let x = x.flatten(1)?;
-        let direct = self.direct(&x)?;
+    fn forward(&self, x: &Value) -> Value {
+        let x = x.flatten(1);
+        let direct = self.direct(&x);
         let each = (0..self.masks())
             .map(|mask| self.under(&x, mask, direct.as_ref()))
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Vec<_>>();
         logit_of_mean(&each)
     }
 
-    /// -log p(x) (N)
-    pub fn nll(&self, x: &Value) -> Result<Value> {
-        bernoulli_nll(&self.forward(x)?, x)
-    }
-
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel is added to the first layer's sums once; the
-    /// layers after it are computed anew for each pixel.
-    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
+    fn draw(&self, inputs: &[&Value]) -> Value {
         let noise = inputs[0];
         let (Some(first), Some(last)) = (self.layers.first(), self.layers.last()) else {
-            return Err(Error::input("the network has no layer"));
+            return Value::failed(Error::input("the network has no layer"));
         };
         let inner = &self.layers[1..self.layers.len() - 1];
         // For each mask: the first layer's sums so far (N,H), its weights by input, those of an output, and the layers between.
         let (mut states, mut ins, mut outs, mut between) = (vec![], vec![], vec![], vec![]);
         for mask in 0..self.masks() {
-            let sums = noise.zeros_like_batch(&[first.bias.dim(0)?])?;
-            states.push(sums.add(&first.bias)?);
-            ins.push(first.masked(mask)?.0); // (H,D), cut along D
-            outs.push(last.masked(mask)?.0); // (D,H), cut along D
+            let sums = noise.zeros_like_batch(&[first.bias.dims()[0]]);
+            states.push(sums.add(&first.bias));
+            ins.push(first.masked(mask).0); // (H,D), cut along D
+            outs.push(last.masked(mask).0); // (D,H), cut along D
             between.push(
                 inner
                     .iter()
                     .map(|layer| layer.masked(mask))
-                    .collect::<Result<Vec<Masked<'_>>>>()?,
+                    .collect::<Vec<Masked<'_>>>(),
             );
         }
-        let bias = last.bias.unsqueeze(1)?; // (D,1)
+        let bias = last.bias.unsqueeze(1); // (D,1)
         let masks = self.masks();
         let mut weights: Vec<(&Value, usize)> = vec![(&bias, 0)];
         weights.extend(ins.iter().map(|weight| (weight, 1)));
         weights.extend(outs.iter().map(|weight| (weight, 0)));
         // What the inputs give directly, to the next output and those after it.
-        let onward = self.direct.as_ref().map(CausalLinear::onward).transpose()?; // (D,D)
+        let onward = self.direct.as_ref().map(CausalLinear::onward); // (D,D)
         if let Some(onward) = &onward {
-            states.push(noise.zeros_like_batch(&[self.size()])?);
+            states.push(noise.zeros_like_batch(&[self.size()]));
             weights.push((onward, 0));
         }
         draw_list(
@@ -188,46 +220,72 @@ impl Made {
             |sums, weights| {
                 let (bias, outs) = (&weights[0], &weights[1 + masks..=2 * masks]);
                 let (sums, direct) = sums.split_at(masks);
-                let direct = direct.first().map(|sums| sums.slice(1, 0, 1)).transpose()?; // (N,1)
+                let direct = direct.first().map(|sums| sums.slice(1, 0, 1)); // (N,1)
                 let mut logits = Vec::with_capacity(masks);
                 for ((sum, out), between) in sums.iter().zip(outs).zip(&between) {
-                    let mut h = sum.relu()?; // (N,H)
+                    let mut h = sum.relu(); // (N,H)
                     for (weight, bias) in between {
-                        h = h.linear(weight, Some(bias))?.relu()?;
+                        h = h.linear(weight, Some(bias)).relu();
                     }
-                    let logit = h.linear(&out.unsqueeze(0)?, Some(bias))?; // (N,1)
+                    let logit = h.linear(&out.unsqueeze(0), Some(bias)); // (N,1)
                     logits.push(match &direct {
-                        Some(direct) => logit.add(direct)?,
+                        Some(direct) => logit.add(direct),
                         None => logit,
                     });
                 }
                 logit_of_mean(&logits)
             },
             |sums, weights, x| {
-                let add = |(sum, weight): (&Value, &Value)| sum.add(&x.mul(&weight.unsqueeze(0)?)?);
+                let add = |(sum, weight): (&Value, &Value)| sum.add(&x.mul(&weight.unsqueeze(0)));
                 let hidden = sums[..masks].iter().zip(&weights[1..]);
-                let mut next = hidden.map(add).collect::<Result<Vec<_>>>()?;
+                let mut next = hidden.map(add).collect::<Vec<_>>();
                 if let (Some(direct), Some(onward)) = (sums.get(masks), weights.last()) {
-                    next.push(CausalLinear::next(direct, onward, x)?);
+                    next.push(CausalLinear::next(direct, onward, x));
                 }
-                Ok(next)
+                next
             },
         )
     }
 }
 
+impl Made {
+    fn size(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D), by the mean of all masks
+    pub fn forward(&self, net: &Net, x: &Value) -> Value {
+        Network::new(self, net)
+            .map(|network| network.forward(x))
+            .into()
+    }
+
+    /// -log p(x) (N)
+    pub fn nll(&self, net: &Net, x: &Value) -> Value {
+        bernoulli_nll(&self.forward(net, x), x)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel is added to the first layer's sums once; the
+    /// layers after it are computed anew for each pixel.
+    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
+        Network::new(self, net)
+            .map(|network| network.draw(inputs))
+            .into()
+    }
+}
+
 /// The logit of the mean of the probabilities that these logits give: log mean sigmoid(l) - log mean sigmoid(-l).
-fn logit_of_mean(logits: &[Value]) -> Result<Value> {
+fn logit_of_mean(logits: &[Value]) -> Value {
     if let [only] = logits {
-        return Ok(only.clone());
+        return only.clone();
     }
     // In logarithms, so that nothing is lost where a mask is certain.
     let each = |sign: f64| {
-        let log = |l: &Value| l.mul_scalar(-sign)?.softplus()?.neg(); // log sigmoid(sign l)
-        let logs = logits.iter().map(log).collect::<Result<Vec<_>>>()?;
-        stack(&logs.iter().collect::<Vec<_>>(), 1)?.logsumexp(1)
+        let log = |l: &Value| l.mul_scalar(-sign).softplus().neg(); // log sigmoid(sign l)
+        let logs = logits.iter().map(log).collect::<Vec<_>>();
+        stack(&logs.iter().collect::<Vec<_>>(), 1).logsumexp(1)
     };
-    each(1.0)?.sub(&each(-1.0)?)
+    each(1.0).sub(&each(-1.0))
 }
 
 /// The models of this crate.
@@ -253,59 +311,40 @@ impl Model for Made {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let d: usize = data.image.iter().product();
         if config.hidden.is_empty() || config.hidden.contains(&0) || config.masks == 0 {
             return Err(Error::input(
                 "model.hidden must have at least one layer, and its layers and model.masks be at least 1",
             ));
         }
-        let device = params.device();
         // Part of the model, as its settings are: the same for every seed of a training.
-        let draws: Vec<_> = (0..config.masks)
+        let degrees = (0..config.masks)
             .map(|mask| degrees(d, &config.hidden, Stream::new(mask as u64)))
             .collect();
-        let mut layers = Vec::new();
-        for layer in 0..=config.hidden.len() {
-            let (from, to) = (draws[0][layer].len(), draws[0][layer + 1].len());
-            let last = layer == config.hidden.len();
-            let masks = draws
-                .iter()
-                .map(|m| mask(&m[layer + 1], &m[layer], last, device))
-                .collect::<Result<_>>()?;
-            let params = params.at(&format!("fc{}", layer + 1));
-            layers.push(Layer {
-                weight: params.get("weight", &[to, from], Init::fan_in(from))?,
-                bias: params.get("bias", &[to], Init::Constant(0.0))?,
-                masks,
-            });
-        }
-        let direct = |params: Params| CausalLinear::new(&params, d, d);
         Ok(Self {
+            config: config.clone(),
             image: data.image,
-            layers,
-            direct: config
-                .direct
-                .then(|| direct(params.at("direct")))
-                .transpose()?,
+            degrees,
         })
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
         let nll = match cx.mode {
             Mode::Train => {
-                let mask = (cx.step % self.masks() as u64) as usize;
-                let x = batch.x.flatten(1)?;
-                let direct = self.direct(&x)?;
-                bernoulli_nll(&self.under(&x, mask, direct.as_ref())?, &batch.x)?
+                let network = Network::new(self, &cx.net())?;
+                let mask = (cx.step % self.config.masks as u64) as usize;
+                let x = batch.image().flatten(1);
+                let direct = network.direct(&x);
+                bernoulli_nll(&network.under(&x, mask, direct.as_ref()), &batch.image())
             }
-            Mode::Eval => self.nll(&batch.x)?,
+            Mode::Eval => self.nll(&cx.net(), &batch.image()),
         };
-        nll_loss(&nll)
+        Ok(nll_loss(&nll))
     }
 
-    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&batch.x)?, self.size())
+    fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.nll(&cx.net(), &batch.image()), self.size())
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

@@ -13,8 +13,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Params,
-    Phase, Plugin, Result, StepCx, Value,
+    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Net, Phase,
+    Plugin, Result, StepCx, Value,
     dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
 };
 
@@ -36,6 +36,11 @@ impl Default for Config {
 /// The model: x (N,D) -> logits of every p(x_i | x_<i) (N,D).
 pub struct Nade {
     image: [usize; 3],
+    hidden: usize,
+}
+
+/// Its weights.
+struct Weights {
     /// What a pixel adds to the hidden sums (D,H).
     w: Value,
     /// The sums without any pixel (H).
@@ -50,35 +55,45 @@ impl Nade {
         self.image.iter().product()
     }
 
+    fn weights(&self, net: &Net) -> Weights {
+        let (d, h) = (self.size(), self.hidden);
+        Weights {
+            w: net.param("w", &[d, h], Init::fan_in(d)),
+            c: net.param("c", &[h], Init::Constant(0.0)),
+            v: net.param("v", &[d, h], Init::fan_in(h)),
+            b: net.param("b", &[d], Init::Constant(0.0)),
+        }
+    }
+
     /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        x.flatten(1)?.nade(&self.w, &self.c, &self.v)?.add(&self.b)
+    pub fn forward(&self, net: &Net, x: &Value) -> Value {
+        let Weights { w, c, v, b } = self.weights(net);
+        x.flatten(1).nade(&w, &c, &v) + b
     }
 
     /// -log p(x) (N)
-    pub fn nll(&self, x: &Value) -> Result<Value> {
-        zoo_nn::loss::bernoulli_nll(&self.forward(x)?, x)
+    pub fn nll(&self, net: &Net, x: &Value) -> Value {
+        zoo_nn::loss::bernoulli_nll(&self.forward(net, x), x)
     }
 
     /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. Each pixel is added to the hidden sums once.
-    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        let start = inputs[0]
-            .zeros_like_batch(&[self.c.dim(0)?])?
-            .add(&self.c)?; // (N,H)
-        let b = self.b.unsqueeze(1)?; // (D,1)
+    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
+        let Weights { w, c, v, b } = self.weights(net);
+        let start = inputs[0].zeros_like_batch(&[self.hidden]) + c; // (N,H)
+        let b = b.unsqueeze(1); // (D,1)
         draw_list(
             inputs,
             &[start],
-            &[(&self.w, 0), (&self.v, 0), (&b, 0)],
+            &[(&w, 0), (&v, 0), (&b, 0)],
             |sums, weights| {
                 let [_, v, b] = weights else {
-                    return Err(Error::input("a value has its weights"));
+                    return Value::failed(Error::input("a value has its weights"));
                 };
-                sums[0].sigmoid()?.linear(&v.unsqueeze(0)?, Some(b)) // (N,1)
+                sums[0].sigmoid().linear(&v.unsqueeze(0), Some(b)) // (N,1)
             },
             |sums, weights, x| {
-                let added = x.mul(&weights[0].unsqueeze(0)?)?; // (N,H)
-                Ok(vec![sums[0].add(&added)?])
+                let added = x.mul(&weights[0].unsqueeze(0)); // (N,H)
+                vec![sums[0].add(&added)]
             },
         )
     }
@@ -107,26 +122,23 @@ impl Model for Nade {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
-        let (d, h): (usize, usize) = (data.image.iter().product(), config.hidden);
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
+        let h = config.hidden;
         if h == 0 {
             return Err(Error::input("model.hidden must be at least 1"));
         }
         Ok(Self {
             image: data.image,
-            w: params.get("w", &[d, h], Init::fan_in(d))?,
-            c: params.get("c", &[h], Init::Constant(0.0))?,
-            v: params.get("v", &[d, h], Init::fan_in(h))?,
-            b: params.get("b", &[d], Init::Constant(0.0))?,
+            hidden: h,
         })
     }
 
-    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
-        nll_loss(&self.nll(&batch.x)?)
+    fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
+        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
     }
 
-    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&batch.x)?, self.size())
+    fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(&self.nll(&cx.net(), &batch.image()), self.size())
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Pixel, Raster, Result,
-    Row, StepCx, Value,
+    Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Net, Phase, Pixel, Raster, Result, Row,
+    StepCx, Value,
     dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
     layers::{Carried, Mask, MaskedConfig, MaskedConv2d, RowByRow, RowByRowLayers, check_masked},
     raster_scan,
@@ -52,6 +52,13 @@ impl Default for Config {
 
 /// The model: x (N,C,H,W) -> parameters of every p(x_i | x_<i) (N,C*K,H,W).
 pub struct PixelCnn {
+    config: Config,
+    image: [usize; 3],
+    pixel: PixelDistribution,
+}
+
+/// Its layers.
+struct Network {
     image: [usize; 3],
     pixel: PixelDistribution,
     first: MaskedConv2d,
@@ -68,11 +75,11 @@ struct Block {
 }
 
 impl Block {
-    fn new(config: &Config, colours: usize, params: &Params) -> Result<Self> {
+    fn new(config: &Config, colours: usize, net: &Net) -> Result<Self> {
         let (wide, narrow) = (config.channels, config.channels / 2);
         let conv = |name: &str, from, to, side| {
             let masked = masked(side, Mask::B, colours);
-            MaskedConv2d::new(&params.at(name), from, to, masked)
+            MaskedConv2d::new(&net.at(name), from, to, masked)
         };
         Ok(Self {
             reduce: conv("reduce", wide, narrow, 1)?,
@@ -81,10 +88,10 @@ impl Block {
         })
     }
 
-    fn forward(&self, h: &Value) -> Result<Value> {
-        let inner = self.reduce.forward(&h.relu()?)?.relu()?; // (N,h,H,W)
-        let inner = self.context.forward(&inner)?.relu()?; // (N,h,H,W)
-        self.expand.forward(&inner)?.add(h) // (N,2h,H,W)
+    fn forward(&self, h: &Value) -> Value {
+        let inner = self.reduce.forward(&h.relu()).relu(); // (N,h,H,W)
+        let inner = self.context.forward(&inner).relu(); // (N,h,H,W)
+        self.expand.forward(&inner).add(h) // (N,2h,H,W)
     }
 }
 
@@ -95,11 +102,11 @@ struct Step {
 }
 
 impl Block {
-    fn row_by_row(&self) -> Result<Step> {
-        Ok(Step {
-            reduce: self.reduce.row_by_row()?,
-            expand: self.expand.row_by_row()?,
-        })
+    fn row_by_row(&self) -> Step {
+        Step {
+            reduce: self.reduce.row_by_row(),
+            expand: self.expand.row_by_row(),
+        }
     }
 }
 
@@ -112,85 +119,116 @@ fn masked(side: usize, mask: Mask, colours: usize) -> MaskedConfig {
     }
 }
 
-impl PixelCnn {
-    /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,C*K,H,W)
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        let start = self.first.forward(x)?; // (N,2h,H,W)
-        let h = self
-            .blocks
-            .iter()
-            .try_fold(start, |h, block| block.forward(&h))?;
-        let h = self.head.forward(&h.relu()?)?; // (N,head,H,W)
-        self.out.forward(&h.relu()?)
+impl Network {
+    fn new(model: &PixelCnn, net: &Net) -> Result<Self> {
+        let config = &model.config;
+        let [colours, _, _] = model.image;
+        let conv = |name: &str, from, to, side, mask| {
+            MaskedConv2d::new(&net.at(name), from, to, masked(side, mask, colours))
+        };
+        let (wide, head) = (config.channels, config.head);
+        let out = colours * model.pixel.parameters();
+        Ok(Self {
+            image: model.image,
+            pixel: model.pixel,
+            first: conv("first", colours, wide, config.first_kernel, Mask::A)?,
+            blocks: (0..config.blocks)
+                .map(|i| Block::new(config, colours, &net.at(&format!("blocks.{i}"))))
+                .collect::<Result<_>>()?,
+            head: conv("head", wide, head, 1, Mask::B)?,
+            out: conv("out", head, out, 1, Mask::B)?,
+        })
     }
 
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, each layer's last rows and
-    /// pixels kept.
-    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
+    fn forward(&self, x: &Value) -> Value {
+        let start = self.first.forward(x); // (N,2h,H,W)
+        let h = self.blocks.iter().fold(start, |h, block| block.forward(&h));
+        let h = self.head.forward(&h.relu()); // (N,head,H,W)
+        self.out.forward(&h.relu())
+    }
+
+    fn draw(&self, inputs: &[&Value]) -> Result<Value> {
         let [colours, _, width] = self.image;
-        let first = self.first.row_by_row()?;
+        let first = self.first.row_by_row();
         let blocks = self
             .blocks
             .iter()
             .map(Block::row_by_row)
-            .collect::<Result<Vec<_>>>()?;
-        let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
+            .collect::<Vec<_>>();
+        let (head, out) = (self.head.row_by_row(), self.out.row_by_row());
         let windows = RowByRowLayers::new(self.blocks.iter().map(|b| &b.context))?;
         let noise = inputs[0];
-        let mut states = first.neighbourhood().start(noise, width)?;
-        states.extend(windows.neighbourhood().start(noise, width)?);
+        let mut states = first.neighbourhood().start(noise, width);
+        states.extend(windows.neighbourhood().start(noise, width));
         let raster = Raster {
             inputs,
             states,
             // The image, and what comes into the windows.
             last: vec![
-                noise.zeros_like_batch(&[colours, width])?,
-                noise.zeros_like_batch(&[windows.inputs(), width])?,
+                noise.zeros_like_batch(&[colours, width]),
+                noise.zeros_like_batch(&[windows.inputs(), width]),
             ],
         };
-        raster_scan(
+        Ok(raster_scan(
             raster,
             |states, last| {
                 let mut carried = Carried::new(states);
-                let mut context = first.neighbourhood().row(&last[0], &mut carried)?; // (N,2h,W)
-                context.extend(windows.neighbourhood().row(&last[1], &mut carried)?); // (N,B*h,W)
-                let mut pixels = first.neighbourhood().start_row(&last[0])?;
-                pixels.extend(windows.neighbourhood().start_row(&last[0])?);
-                Ok(Row {
+                let mut context = first.neighbourhood().row(&last[0], &mut carried); // (N,2h,W)
+                context.extend(windows.neighbourhood().row(&last[1], &mut carried)); // (N,B*h,W)
+                let mut pixels = first.neighbourhood().start_row(&last[0]);
+                pixels.extend(windows.neighbourhood().start_row(&last[0]));
+                Row {
                     states: carried.into_next(),
                     context,
                     pixels,
-                })
+                }
             },
             |states, inputs, context| {
                 let (x, (states, kept)) = self.pixel.draw_pixel(inputs, |x| {
                     let (mut carried, mut context) = (Carried::new(states), context.iter());
-                    let mut h = first.pixel(x, &mut context, &mut carried)?; // (N,2h)
-                    let mut windows = windows.begin(context.next(), &mut carried)?;
+                    let mut h = first.pixel(x, &mut context, &mut carried); // (N,2h)
+                    let mut windows = windows.begin(context.next(), &mut carried);
                     let point = |conv: &RowByRow, x: &Value| {
                         conv.pixel(x, &mut std::iter::empty(), &mut Carried::new(&[]))
                     };
                     for block in &blocks {
-                        let inner = point(&block.reduce, &h.relu()?)?.relu()?; // (N,h)
-                        let seen = windows.next(inner)?.relu()?; // (N,h)
-                        h = point(&block.expand, &seen)?.add(&h)?; // (N,2h)
+                        let inner = point(&block.reduce, &h.relu()).relu(); // (N,h)
+                        let seen = windows.next(inner).relu(); // (N,h)
+                        h = point(&block.expand, &seen).add(&h); // (N,2h)
                     }
-                    let kept = windows.end(&mut carried)?; // (N,B*h)
-                    let h = point(&head, &h.relu()?)?;
-                    let parameters = point(&out, &h.relu()?)?; // (N,C*K)
-                    Ok((parameters, (carried.into_next(), kept)))
-                })?;
-                Ok(Pixel {
-                    states: first.correct(&x, states)?,
+                    let kept = windows.end(&mut carried); // (N,B*h)
+                    let h = point(&head, &h.relu());
+                    let parameters = point(&out, &h.relu()); // (N,C*K)
+                    (parameters, (carried.into_next(), kept))
+                });
+                Pixel {
+                    states: first.correct(&x, states),
                     outputs: vec![x, kept],
-                })
+                }
             },
-        )
+        ))
+    }
+}
+
+impl PixelCnn {
+    /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,C*K,H,W)
+    pub fn forward(&self, net: &Net, x: &Value) -> Value {
+        Network::new(self, net)
+            .map(|network| network.forward(x))
+            .into()
     }
 
     /// -log p(x) (N)
-    pub fn nll(&self, x: &Value) -> Result<Value> {
-        self.pixel.nll(&self.forward(x)?, x)
+    pub fn nll(&self, net: &Net, x: &Value) -> Value {
+        self.pixel.nll(&self.forward(net, x), x)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, each layer's last rows and
+    /// pixels kept.
+    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
+        Network::new(self, net)
+            .and_then(|network| network.draw(inputs))
+            .into()
     }
 }
 
@@ -212,7 +250,7 @@ impl Model for PixelCnn {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let [colours, _, _] = data.image;
         let pixel = PixelDistribution::new(config.likelihood, config.levels, data.binarization)?;
         check_masked(
@@ -226,29 +264,22 @@ impl Model for PixelCnn {
                 ("model.kernel", config.kernel),
             ],
         )?;
-        let conv = |name: &str, from, to, side, mask| {
-            MaskedConv2d::new(&params.at(name), from, to, masked(side, mask, colours))
-        };
-        let (wide, head) = (config.channels, config.head);
-        let out = colours * pixel.parameters();
         Ok(Self {
+            config: config.clone(),
             image: data.image,
             pixel,
-            first: conv("first", colours, wide, config.first_kernel, Mask::A)?,
-            blocks: (0..config.blocks)
-                .map(|i| Block::new(config, colours, &params.at(&format!("blocks.{i}"))))
-                .collect::<Result<_>>()?,
-            head: conv("head", wide, head, 1, Mask::B)?,
-            out: conv("out", head, out, 1, Mask::B)?,
         })
     }
 
-    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
-        nll_loss(&self.nll(&batch.x)?)
+    fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
+        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
     }
 
-    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&batch.x)?, self.image.iter().product())
+    fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(
+            &self.nll(&cx.net(), &batch.image()),
+            self.image.iter().product(),
+        )
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

@@ -38,15 +38,15 @@ fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'
         levels: pixel.1,
         ..Default::default()
     };
-    let model: PixelCnn = random(&config, image, 0, 2.0).unwrap();
+    let (model, net): (PixelCnn, _) = random(&config, image, 0, 2.0).unwrap();
     require(
         "pixelcnn",
         Autoregressive {
             image,
             pixel: distribution,
-            parameters: &|x| model.forward(x),
-            nll: &|x| model.nll(x),
-            draw: &|inputs| model.draw(inputs),
+            parameters: &|x| model.forward(&net, x),
+            nll: &|x| model.nll(&net, x),
+            draw: &|inputs| model.draw(&net, inputs),
         },
     );
     for (name, conditional) in [("gated", false), ("conditional", true)] {
@@ -60,16 +60,16 @@ fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'
             likelihood: pixel.0,
             levels: pixel.1,
         };
-        let model: GatedPixelCnn = random(&config, image, 3, 2.0).unwrap();
+        let (model, net): (GatedPixelCnn, _) = random(&config, image, 3, 2.0).unwrap();
         let label = |x: &Value| conditional.then(|| ones(x));
         require(
             name,
             Autoregressive {
                 image,
                 pixel: distribution,
-                parameters: &|x| model.forward(x, label(x).as_ref()),
-                nll: &|x| model.nll(x, label(x).as_ref()),
-                draw: &|inputs| model.draw(inputs, label(inputs[0]).as_ref()),
+                parameters: &|x| model.forward(&net, x, label(x).as_ref()),
+                nll: &|x| model.nll(&net, x, label(x).as_ref()),
+                draw: &|inputs| model.draw(&net, inputs, label(inputs[0]).as_ref()),
             },
         );
     }
@@ -142,15 +142,15 @@ fn classes_differ() {
         likelihood: Likelihood::Bernoulli,
         ..Default::default()
     };
-    let model: GatedPixelCnn = random(&config, [1, 3, 3], 3, 1.0).unwrap();
+    let (model, net): (GatedPixelCnn, _) = random(&config, [1, 3, 3], 3, 1.0).unwrap();
     let x: Value = Tensor::from_vec(vec![1.0f32; 18], (2, 1, 3, 3), &Device::Cpu)
         .unwrap()
         .into();
     let labels: Value = Tensor::from_vec(vec![0i64, 2], 2, &Device::Cpu)
         .unwrap()
         .into();
-    let nll = model.nll(&x, Some(&labels)).unwrap();
-    let nll: Vec<f32> = nll.tensor().to_vec1().unwrap();
+    let nll = model.nll(&net, &x, Some(&labels));
+    let nll = nll.to_vec().unwrap();
     assert!((nll[0] - nll[1]).abs() > 1e-3, "{nll:?}");
     assert!(random::<GatedPixelCnn>(&config, [1, 3, 3], 0, 1.0).is_err());
     assert_eq!(

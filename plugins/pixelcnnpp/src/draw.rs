@@ -28,10 +28,10 @@ struct LeftWindow {
 
 impl LeftWindow {
     fn new(window: &Window) -> Result<Self> {
-        let own = window.weight.slice(2, 1, 2)?.permute(&[0, 2, 3, 1])?; // (O,1,2,C)
-        let own = own.reshape(&[0, -1])?;
+        let own = window.weight.slice(2, 1, 2).permute(&[0, 2, 3, 1]); // (O,1,2,C)
+        let own = own.reshape(&[0, -1]);
         Ok(Self {
-            above: window.weight.slice(2, 0, 1)?,
+            above: window.weight.slice(2, 0, 1),
             own,
             bias: window.bias.clone(),
             inputs: window.weight.dim(1)?,
@@ -56,7 +56,7 @@ impl LeftBlock {
             first: LeftWindow::new(&block.first)?,
             across: block.across.clone(),
             short_cut: match &block.short_cut {
-                Some(weight) => Some(weight.reshape(&[0, -1])?),
+                Some(weight) => Some(weight.reshape(&[0, -1])),
                 None => None,
             },
             second: LeftWindow::new(&block.second)?,
@@ -75,9 +75,9 @@ struct LeftGrow {
 impl LeftGrow {
     fn new(grow: &Grow) -> Result<Self> {
         let maps = grow.weight.dim(0)?;
-        let by_output = grow.weight.permute(&[1, 2, 3, 0])?; // (O,2,2,C)
+        let by_output = grow.weight.permute(&[1, 2, 3, 0]); // (O,2,2,C)
         Ok(Self {
-            weight: by_output.reshape(&[-1, maps as i64])?,
+            weight: by_output.reshape(&[-1, maps as i64]),
             bias: grow.bias.clone(),
             maps,
         })
@@ -111,12 +111,13 @@ impl<'a> Step<'a> {
 }
 
 /// A convolution of rows (N,C,R,W) without padding above and below: (N,O,W')
-fn convolved(rows: &Value, weight: &Value, bias: Option<&Value>, columns: usize) -> Result<Value> {
-    rows.padded_conv2d(weight, bias, [0, columns])?.squeeze(2)
+fn convolved(rows: &Value, weight: &Value, bias: Option<&Value>, columns: usize) -> Value {
+    rows.padded_conv2d(weight, bias, [0, columns]).squeeze(2)
 }
 
 /// What is computed at the beginning of a row.
 struct RowWalk<'a> {
+    colours: usize,
     width: usize,
     carried: Carried<'a>,
     /// What the pixels of the row above kept.
@@ -128,101 +129,101 @@ struct RowWalk<'a> {
 }
 
 impl RowWalk<'_> {
-    fn last(&mut self) -> Result<&Value> {
+    fn last(&mut self) -> Value {
         self.last
             .next()
-            .ok_or_else(|| Error::input("a row lacks what the one above kept"))
+            .cloned()
+            .unwrap_or_else(|| Value::failed(Error::input("a row lacks what the one above kept")))
     }
 
     /// The next state, which `newest` follows where this row is new at `level`.
-    fn follow(&mut self, newest: &Value, level: usize) -> Result<&Value> {
-        let before = self.carried.take()?;
+    fn follow(&mut self, newest: &Value, level: usize) -> Value {
+        let before = self.carried.take();
         self.carried.leave(match level {
             0 => newest.clone(),
-            _ => self.new[level - 1][0].choose(newest, before)?,
+            _ => self.new[level - 1][0].choose(newest, &before),
         });
-        Ok(before)
+        before
     }
 
     /// A window of the stream above, (N,C,W) -> (N,O,W/stride).
-    fn above(&mut self, window: &Window, x: &Value, level: usize) -> Result<Value> {
-        let before = self.follow(x, level)?;
-        let rows = concat(&[&before.unsqueeze(2)?, &x.unsqueeze(2)?], 2)?; // (N,C,2,W)
-        let seen = convolved(&rows, &window.weight, Some(&window.bias), 1)?;
+    fn above(&mut self, window: &Window, x: &Value, level: usize) -> Value {
+        let before = self.follow(x, level);
+        let rows = concat(&[&before.unsqueeze(2), &x.unsqueeze(2)], 2); // (N,C,2,W)
+        let seen = convolved(&rows, &window.weight, Some(&window.bias), 1);
         every(&seen, window.stride)
     }
 
     /// What a window of the stream at the left gets from the row above, (N,O,W/stride).
-    fn left(&mut self, window: &LeftWindow, level: usize) -> Result<Value> {
-        let mut row = every(self.last()?, 1 << level)?; // (N,C,W)
-        self.pixels.push(row.zeros_like_batch(&[window.inputs])?);
+    fn left(&mut self, window: &LeftWindow, level: usize) -> Value {
+        let mut row = every(&self.last(), 1 << level); // (N,C,W)
+        self.pixels.push(row.zeros_like_batch(&[window.inputs]));
         if level > 0 {
-            row = self.new[level - 1][1].choose(&row, self.carried.take()?)?;
+            row = self.new[level - 1][1].choose(&row, &self.carried.take());
             self.carried.leave(row.clone());
         }
-        let width = row.dim(2)?;
-        let seen = convolved(&row.unsqueeze(2)?, &window.above, Some(&window.bias), 1)?; // (N,O,W+1)
-        every(&seen.slice(2, 0, width)?, window.stride)
+        let width = self.width >> level;
+        let seen = convolved(&row.unsqueeze(2), &window.above, Some(&window.bias), 1); // (N,O,W+1)
+        every(&seen.slice(2, 0, width), window.stride)
     }
 
-    fn tell(&mut self, context: &Value) -> Result<()> {
-        self.context.push(repeated(context, self.width)?);
-        Ok(())
+    fn tell(&mut self, context: &Value) {
+        self.context.push(repeated(context, self.width));
     }
 
     /// The first layer, whose `beside` of the row above is (F,C+1,1,1): what it gives to the stream above, (N,F,W).
-    fn first(&mut self, first: &First, beside: &Value) -> Result<Value> {
-        let x = self.last()?.clone(); // (N,C+1,W)
-        self.pixels.push(x.zeros_like_batch(&[x.dim(1)?])?);
-        let row = x.unsqueeze(2)?;
-        let beside = convolved(&row, beside, None, 1)?.slice(2, 0, self.width)?;
-        let left = convolved(&row, &first.left, Some(&first.left_bias), 1)?.add(&beside)?;
-        self.tell(&left)?;
-        let before = self.follow(&x, 0)?;
-        let rows = concat(&[&before.unsqueeze(2)?, &row], 2)?; // (N,C+1,2,W)
+    fn first(&mut self, first: &First, beside: &Value) -> Value {
+        let x = self.last().clone(); // (N,C+1,W)
+        self.pixels.push(x.zeros_like_batch(&[self.colours + 1]));
+        let row = x.unsqueeze(2);
+        let beside = convolved(&row, beside, None, 1).slice(2, 0, self.width);
+        let left = convolved(&row, &first.left, Some(&first.left_bias), 1).add(&beside);
+        self.tell(&left);
+        let before = self.follow(&x, 0);
+        let rows = concat(&[&before.unsqueeze(2), &row], 2); // (N,C+1,2,W)
         convolved(&rows, &first.above, Some(&first.above_bias), 1)
     }
 
     /// A stage of the stream above, (N,F,W) at its resolution.
-    fn apply(&mut self, stage: &Stage<Step<'_>>, x: &Value, from: Option<&Value>) -> Result<Value> {
+    fn apply(&mut self, stage: &Stage<Step<'_>>, x: &Value, from: Option<&Value>) -> Value {
         let level = stage.level;
         match &stage.part {
             Step::Block(above, block) => {
-                let mut inner = self.above(&above.first, &concat_elu(x)?, level)?; // (N,F,W)
+                let mut inner = self.above(&above.first, &concat_elu(x), level); // (N,F,W)
                 if let (Some(weight), Some(from)) = (&above.short_cut, from) {
-                    let from = concat_elu(from)?.unsqueeze(2)?;
-                    inner = inner.add(&convolved(&from, weight, None, 0)?)?;
+                    let from = concat_elu(from).unsqueeze(2);
+                    inner = inner.add(&convolved(&from, weight, None, 0));
                 }
-                let gates = self.above(&above.second, &concat_elu(&inner)?, level)?; // (N,2F,W)
-                let x = gated(x, &gates)?;
-                let mut left = self.left(&block.first, level)?; // (N,F,W)
+                let gates = self.above(&above.second, &concat_elu(&inner), level); // (N,2F,W)
+                let x = gated(x, &gates);
+                let mut left = self.left(&block.first, level); // (N,F,W)
                 if let Some(weight) = &block.across {
-                    let across = concat_elu(&x)?.unsqueeze(2)?;
-                    left = left.add(&convolved(&across, weight, None, 0)?)?;
+                    let across = concat_elu(&x).unsqueeze(2);
+                    left = left.add(&convolved(&across, weight, None, 0));
                 }
-                self.tell(&left)?;
-                let left = self.left(&block.second, level)?; // (N,2F,W)
-                self.tell(&left)?;
-                Ok(x)
+                self.tell(&left);
+                let left = self.left(&block.second, level); // (N,2F,W)
+                self.tell(&left);
+                x
             }
             Step::Shrink(above, left) => {
-                let left = self.left(left, level)?;
-                self.tell(&left)?;
+                let left = self.left(left, level);
+                self.tell(&left);
                 self.above(above, x, level)
             }
             Step::Grow(above, left) => {
-                let maps = self.last()?.clone();
-                self.pixels.push(maps.zeros_like_batch(&[left.maps])?);
+                let maps = self.last().clone();
+                self.pixels.push(maps.zeros_like_batch(&[left.maps]));
                 self.context.push(maps);
                 // The newest row of the coarser resolution becomes two of this one.
-                let before = self.carried.take()?;
+                let before = self.carried.take();
                 let is_new = &self.new[level][0];
-                let newest = is_new.choose(x, before)?;
-                let rows = above.forward(&newest.unsqueeze(2)?)?; // (N,F,2,2W)
-                let row = |i: usize| rows.slice(2, i, i + 1)?.squeeze(2);
-                let own = is_new.choose(&row(0)?, &row(1)?)?;
+                let newest = is_new.choose(x, &before);
+                let rows = above.forward(&newest.unsqueeze(2)); // (N,F,2,2W)
+                let row = |i: usize| rows.slice(2, i, i + 1).squeeze(2);
+                let own = is_new.choose(&row(0), &row(1));
                 self.carried.leave(newest);
-                Ok(own)
+                own
             }
         }
     }
@@ -238,10 +239,11 @@ struct PixelWalk<'a> {
 }
 
 impl PixelWalk<'_> {
-    fn told(&mut self) -> Result<&Value> {
+    fn told(&mut self) -> Value {
         self.context
             .next()
-            .ok_or_else(|| Error::input("a pixel lacks the context of its row"))
+            .cloned()
+            .unwrap_or_else(|| Value::failed(Error::input("a pixel lacks the context of its row")))
     }
 
     fn keep(&mut self, maps: Value) {
@@ -250,44 +252,44 @@ impl PixelWalk<'_> {
     }
 
     /// (N,C) -> (N,O), with what the row told
-    fn window(&mut self, window: &LeftWindow, x: &Value, level: usize) -> Result<Value> {
-        let left = self.carried.take()?; // (N,C)
-        let seen = concat(&[left, x], 1)?; // (N,2*C)
+    fn window(&mut self, window: &LeftWindow, x: &Value, level: usize) -> Value {
+        let left = self.carried.take(); // (N,C)
+        let seen = concat(&[&left, x], 1); // (N,2*C)
         self.keep(match level {
             0 => x.clone(),
-            _ => self.flags[level - 1].0.choose(x, left)?,
+            _ => self.flags[level - 1].0.choose(x, &left),
         });
-        seen.linear(&window.own, None)?.add(self.told()?)
+        seen.linear(&window.own, None).add(&self.told())
     }
 
     /// The first layer, which sees the pixel to the left: (N,F)
-    fn first(&mut self, beside: &Value) -> Result<Value> {
-        let seen = self.carried.take()?.linear(beside, None)?;
-        seen.add(self.told()?)
+    fn first(&mut self, beside: &Value) -> Value {
+        let seen = self.carried.take().linear(beside, None);
+        seen.add(&self.told())
     }
 
     /// A stage of the stream at the left, (N,F).
-    fn apply(&mut self, stage: &Stage<Step<'_>>, x: &Value, from: Option<&Value>) -> Result<Value> {
+    fn apply(&mut self, stage: &Stage<Step<'_>>, x: &Value, from: Option<&Value>) -> Value {
         let level = stage.level;
         match &stage.part {
             Step::Block(_, block) => {
-                let mut inner = self.window(&block.first, &concat_elu(x)?, level)?; // (N,F)
+                let mut inner = self.window(&block.first, &concat_elu(x), level); // (N,F)
                 if let (Some(weight), Some(from)) = (&block.short_cut, from) {
-                    inner = inner.add(&concat_elu(from)?.linear(weight, None)?)?;
+                    inner = inner.add(&concat_elu(from).linear(weight, None));
                 }
-                let gates = self.window(&block.second, &concat_elu(&inner)?, level)?; // (N,2F)
+                let gates = self.window(&block.second, &concat_elu(&inner), level); // (N,2F)
                 gated(x, &gates)
             }
             Step::Shrink(_, left) => self.window(left, x, level),
             Step::Grow(_, grow) => {
-                let (left, above) = (self.carried.take()?, self.told()?.clone());
+                let (left, above) = (self.carried.take(), self.told().clone());
                 let (is_new, in_new_row, place) = &self.flags[level];
-                let newest = is_new.choose(x, &in_new_row.choose(left, &above)?)?; // (N,F)
-                let four = newest.linear(&grow.weight, None)?; // (N,F*4)
-                let four = four.reshape(&[0, grow.maps as i64, 4])?;
-                let own = four.mul(place)?.sum(&[2], false)?.add(&grow.bias)?;
+                let newest = is_new.choose(x, &in_new_row.choose(&left, &above)); // (N,F)
+                let four = newest.linear(&grow.weight, None); // (N,F*4)
+                let four = four.reshape(&[0, grow.maps as i64, 4]);
+                let own = four.mul(place).sum(&[2], false).add(&grow.bias);
                 self.keep(newest);
-                Ok(own)
+                own
             }
         }
     }
@@ -306,31 +308,31 @@ impl Network {
         let steps = self
             .stages
             .iter()
-            .map(|stage| stage.map(Step::new))
+            .map(|stage| stage.map(Step::new).transpose())
             .collect::<Result<Vec<_>>>()?;
         let levels = steps.iter().map(|s| s.level).max().unwrap_or(0);
-        let beside_above = self.first.beside.slice(2, 0, 1)?; // (F,C+1,1,1)
-        let beside = self.first.beside.slice(2, 1, 2)?.reshape(&[0, -1])?; // (F,C+1)
-        let out = self.out.reshape(&[0, -1])?; // (P,F)
+        let beside_above = self.first.beside.slice(2, 0, 1); // (F,C+1,1,1)
+        let beside = self.first.beside.slice(2, 1, 2).reshape(&[0, -1]); // (F,C+1)
+        let out = self.out.reshape(&[0, -1]); // (P,F)
 
         // From row to row: its number, then what layers keep. From pixels to the row below: the pixel itself, then what its layers keep.
         let mut states = Vec::new();
         if levels > 0 {
-            states.push(noise.zeros_like_batch(&[1, 1])?);
+            states.push(noise.zeros_like_batch(&[1, 1]));
         }
-        states.push(noise.zeros_like_batch(&[colours + 1, width])?);
+        states.push(noise.zeros_like_batch(&[colours + 1, width]));
         let mut last = vec![
-            noise.zeros_like_batch(&[colours, width])?,
-            noise.zeros_like_batch(&[colours + 1, width])?,
+            noise.zeros_like_batch(&[colours, width]),
+            noise.zeros_like_batch(&[colours + 1, width]),
         ];
         for step in &steps {
             for maps in step.part.kept() {
-                last.push(noise.zeros_like_batch(&[maps, width])?);
+                last.push(noise.zeros_like_batch(&[maps, width]));
                 let (level, streams) = match step.part {
                     Step::Grow(..) => (step.level + 1, 1),
                     _ => (step.level, 1 + usize::from(step.level > 0)),
                 };
-                let kept = noise.zeros_like_batch(&[maps, width >> level])?;
+                let kept = noise.zeros_like_batch(&[maps, width >> level]);
                 states.extend(std::iter::repeat_n(kept, streams));
             }
         }
@@ -339,10 +341,16 @@ impl Network {
             states,
             last,
         };
-        raster_scan(
+        // The columns that are new at each resolution but the first.
+        let device = noise.tensor()?.device();
+        let new_columns = (1..=levels)
+            .map(|level| columns(width, level, device))
+            .collect::<Result<Vec<_>>>()?; // (1,FLAGS,W)
+        Ok(raster_scan(
             raster,
             |states, last| {
                 let mut rows = RowWalk {
+                    colours,
                     width,
                     carried: Carried::new(states),
                     last: last[1..].iter(),
@@ -351,28 +359,26 @@ impl Network {
                     pixels: Vec::new(),
                 };
                 if levels > 0 {
-                    let number = rows.carried.take()?.clone(); // (N,1,1)
-                    let before = number.add_scalar(-1.0)?;
+                    let number = rows.carried.take().clone(); // (N,1,1)
+                    let before = number.add_scalar(-1.0);
                     let mut all = Vec::new();
-                    for level in 1..=levels {
-                        let is_new = new_at(&number, level)?;
-                        all.push(flags(
-                            &is_new,
-                            &columns(width, level, number.tensor().device())?,
-                        )?);
-                        rows.new.push([is_new, new_at(&before, level)?]);
+                    for (level, columns) in (1..=levels).zip(&new_columns) {
+                        let is_new = new_at(&number, level);
+                        all.push(flags(&is_new, columns));
+                        rows.new.push([is_new, new_at(&before, level)]);
                     }
                     rows.context
-                        .push(concat(&all.iter().collect::<Vec<_>>(), 1)?);
-                    rows.carried.leave(number.add_scalar(1.0)?);
+                        .push(concat(&all.iter().collect::<Vec<_>>(), 1));
+                    rows.carried.leave(number.add_scalar(1.0));
                 }
-                let first = rows.first(&self.first, &beside_above)?; // (N,F,W)
-                walk(&steps, first, |step, x, from| rows.apply(step, x, from))?;
-                Ok(Row {
+                let first = rows.first(&self.first, &beside_above); // (N,F,W)
+                // What is drawn from it shows where it fails.
+                let _ = walk(&steps, first, |step, x, from| rows.apply(step, x, from));
+                Row {
                     states: rows.carried.into_next(),
                     context: rows.context,
                     pixels: rows.pixels,
-                })
+                }
             },
             |states, inputs, context| {
                 let mut pixels = PixelWalk {
@@ -382,30 +388,31 @@ impl Network {
                     kept: Vec::new(),
                 };
                 if levels > 0 {
-                    let flags = pixels.told()?.clone(); // (N,FLAGS*levels)
+                    let flags = pixels.told().clone(); // (N,FLAGS*levels)
                     for level in 0..levels {
                         let of = |from: usize, to: usize| {
                             flags.slice(1, level * FLAGS + from, level * FLAGS + to)
                         };
                         pixels.flags.push((
-                            of(1, 2)?.greater_scalar(0.5)?,
-                            of(0, 1)?.greater_scalar(0.5)?,
-                            of(1, FLAGS)?.unsqueeze(1)?,
+                            of(1, 2).greater_scalar(0.5),
+                            of(0, 1).greater_scalar(0.5),
+                            of(1, FLAGS).unsqueeze(1),
                         ));
                     }
                 }
-                let first = pixels.first(&beside)?; // (N,F)
-                let left = walk(&steps, first, |step, x, from| pixels.apply(step, x, from))?;
-                let parameters = left.elu(1.0)?.linear(&out, Some(&self.out_bias))?; // (N,P)
-                let x = pixel.draw_colours(&parameters, inputs)?; // (N,C)
-                let seen = with_ones(&x)?; // (N,C+1)
+                let first = pixels.first(&beside); // (N,F)
+                let left = walk(&steps, first, |step, x, from| pixels.apply(step, x, from));
+                let left = Value::from(left); // (N,F)
+                let parameters = left.elu(1.0).linear(&out, Some(&self.out_bias)); // (N,P)
+                let x = pixel.draw_colours(&parameters, inputs); // (N,C)
+                let seen = with_ones(&x); // (N,C+1)
                 let mut states = pixels.carried.into_next();
                 states.insert(0, seen.clone());
-                Ok(Pixel {
+                Pixel {
                     states,
                     outputs: [x, seen].into_iter().chain(pixels.kept).collect(),
-                })
+                }
             },
-        )
+        ))
     }
 }

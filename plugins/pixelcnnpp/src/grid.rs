@@ -7,9 +7,9 @@ use zoo_nn::{DType, Device, Result, Tensor, Value, concat};
 pub const FLAGS: usize = 5;
 
 /// For resolutions from the second on, whether row `number` (N,1,1) is new there.
-pub fn new_at(number: &Value, level: usize) -> Result<Value> {
-    let part = number.mul_scalar(1.0 / (1 << level) as f64)?;
-    part.sub(&part.floor()?)?
+pub fn new_at(number: &Value, level: usize) -> Value {
+    let part = number.mul_scalar(1.0 / (1 << level) as f64);
+    part.sub(&part.floor())
         .less_scalar(0.25 / (1 << level) as f64)
 }
 
@@ -32,30 +32,34 @@ pub fn columns(width: usize, level: usize, device: &Device) -> Result<Value> {
 }
 
 /// The flags of a row at one resolution, (N,FLAGS,W).
-pub fn flags(is_new: &Value, columns: &Value) -> Result<Value> {
-    let new = is_new.cast(DType::F32)?; // (N,1,1)
-    let old = new.neg()?.add_scalar(1.0)?;
-    concat(&[&new, &new, &new, &old, &old], 1)?.mul(columns)
+pub fn flags(is_new: &Value, columns: &Value) -> Value {
+    let new = is_new.cast(DType::F32); // (N,1,1)
+    let old = new.neg().add_scalar(1.0);
+    concat(&[&new, &new, &new, &old, &old], 1).mul(columns)
 }
 
 /// Every `step`-th column of (N,C,W).
-pub fn every(x: &Value, step: usize) -> Result<Value> {
+pub fn every(x: &Value, step: usize) -> Value {
     if step == 1 {
-        return Ok(x.clone());
+        return x.clone();
     }
-    let (maps, width) = (x.dim(1)? as i64, x.dim(2)?);
-    x.reshape(&[0, maps, (width / step) as i64, step as i64])?
-        .slice(3, 0, 1)?
+    let &[_, maps, width] = x.dims() else {
+        return x.clone(); // it failed
+    };
+    x.reshape(&[0, maps as i64, (width / step) as i64, step as i64])
+        .slice(3, 0, 1)
         .squeeze(3)
 }
 
 /// Columns of (N,C,W') repeated to (N,C,W).
-pub fn repeated(x: &Value, width: usize) -> Result<Value> {
-    let (maps, own) = (x.dim(1)?, x.dim(2)?);
+pub fn repeated(x: &Value, width: usize) -> Value {
+    let &[_, maps, own] = x.dims() else {
+        return x.clone(); // it failed
+    };
     if own == width {
-        return Ok(x.clone());
+        return x.clone();
     }
-    x.unsqueeze(3)?
-        .expand(&[1, maps, own, width / own])?
+    x.unsqueeze(3)
+        .expand(&[1, maps, own, width / own])
         .reshape(&[0, maps as i64, width as i64])
 }

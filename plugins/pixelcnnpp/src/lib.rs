@@ -21,8 +21,8 @@ mod network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Params, Phase,
-    Plugin, Result, StepCx, Value,
+    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Plugin,
+    Result, StepCx, Value,
     dist::{self, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
 };
 
@@ -76,25 +76,34 @@ impl Default for Config {
 
 /// The model: x (N,C,H,W) -> parameters of every p(x_i | x_<i) (N,P,H,W).
 pub struct PixelCnnPp {
+    config: Config,
     image: [usize; 3],
     pixel: PixelDistribution,
-    network: Network,
 }
 
 impl PixelCnnPp {
+    fn network(&self, net: &Net) -> Result<Network> {
+        let colours = self.image[0];
+        Network::new(&self.config, colours, self.pixel.maps(colours), net)
+    }
+
     /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,P,H,W): those of [`zoo_nn::loss::logistic_mixture_rows`], or a logit
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        self.network.forward(x, None)
+    pub fn forward(&self, net: &Net, x: &Value) -> Value {
+        self.network(net)
+            .and_then(|network| network.forward(x, net))
+            .into()
     }
 
     /// -log p(x) (N)
-    pub fn nll(&self, x: &Value) -> Result<Value> {
-        self.pixel.nll(&self.forward(x)?, x)
+    pub fn nll(&self, net: &Net, x: &Value) -> Value {
+        self.pixel.nll(&self.forward(net, x), x)
     }
 
     /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, with what earlier ones left.
-    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        self.network.draw(inputs, self.image, &self.pixel)
+    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
+        self.network(net)
+            .and_then(|network| network.draw(inputs, self.image, &self.pixel))
+            .into()
     }
 }
 
@@ -121,7 +130,7 @@ impl Model for PixelCnnPp {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let [colours, height, width] = data.image;
         if !(1..=3).contains(&config.resolutions) {
             return Err(Error::input(format!(
@@ -159,17 +168,19 @@ impl Model for PixelCnnPp {
         Ok(Self {
             image: data.image,
             pixel,
-            network: Network::new(config, colours, pixel.maps(colours), params)?,
+            config: config.clone(),
         })
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        let parameters = self.network.forward(&batch.x, Some(cx))?;
-        nll_loss(&self.pixel.nll(&parameters, &batch.x)?)
+        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
     }
 
-    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&batch.x)?, self.image.iter().product())
+    fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(
+            &self.nll(&cx.net(), &batch.image()),
+            self.image.iter().product(),
+        )
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

@@ -3,7 +3,7 @@
 //! The stream above sees whole rows up to its own, the stream at the left also what stands left in the row; the first feeds the second. Both were moved by the
 //! first layer, down by a row and right by a pixel, so that a pixel's maps know only pixels before it.
 
-use zoo_nn::{Error, Init, Params, Result, StepCx, Value, concat, layers::dropout};
+use zoo_nn::{Error, Init, Net, Result, Value, concat};
 
 use crate::Config;
 
@@ -59,7 +59,7 @@ pub enum Part {
 pub fn walk<T, M: Clone>(
     stages: &[Stage<T>],
     first: M,
-    mut apply: impl FnMut(&Stage<T>, &M, Option<&M>) -> Result<M>,
+    mut apply: impl FnMut(&Stage<T>, &M, Option<&M>) -> M,
 ) -> Result<M> {
     let (mut maps, mut kept) = (first, Vec::new());
     for stage in stages {
@@ -74,45 +74,64 @@ pub fn walk<T, M: Clone>(
             ),
             ShortCut::None => None,
         };
-        maps = apply(stage, &maps, short_cut.as_ref())?;
+        maps = apply(stage, &maps, short_cut.as_ref());
     }
     Ok(maps)
 }
 
+impl<T> Stage<Result<T>> {
+    /// The stage, if it could be made.
+    pub fn transpose(self) -> Result<Stage<T>> {
+        let Stage {
+            part,
+            level,
+            short_cut,
+        } = self;
+        part.map(|part| Stage {
+            part,
+            level,
+            short_cut,
+        })
+    }
+}
+
 impl<T> Stage<T> {
     /// Another form of the same stage.
-    pub fn map<'a, U>(&'a self, form: impl FnOnce(&'a T) -> Result<U>) -> Result<Stage<U>> {
-        Ok(Stage {
-            part: form(&self.part)?,
+    pub fn map<'a, U>(&'a self, form: impl FnOnce(&'a T) -> U) -> Stage<U> {
+        Stage {
+            part: form(&self.part),
             level: self.level,
             short_cut: match self.short_cut {
                 ShortCut::Leaves => ShortCut::Leaves,
                 ShortCut::Takes => ShortCut::Takes,
                 ShortCut::None => ShortCut::None,
             },
-        })
+        }
     }
 }
 
 /// elu(x), elu(-x): (N,F,..) -> (N,2F,..)
-pub fn concat_elu(x: &Value) -> Result<Value> {
-    concat(&[&x.elu(1.0)?, &x.neg()?.elu(1.0)?], 1)
+pub fn concat_elu(x: &Value) -> Value {
+    concat(&[&x.elu(1.0), &x.neg().elu(1.0)], 1)
 }
 
 /// x + a sigmoid(b), of (N,F,..) and a, b together (N,2F,..)
-pub fn gated(x: &Value, gates: &Value) -> Result<Value> {
-    let halves = gates.chunk(2, 1)?;
-    x.add(&halves[0].mul(&halves[1].sigmoid()?)?)
+pub fn gated(x: &Value, gates: &Value) -> Value {
+    let halves = gates.chunk(2, 1);
+    x.add(&halves[0].mul(&halves[1].sigmoid()))
 }
 
 /// The upper left corner: (N,C,H',W') -> (N,C,H,W)
-fn corner(x: &Value, height: usize, width: usize) -> Result<Value> {
-    let x = match x.dim(2)? {
-        rows if rows == height => x.clone(),
-        _ => x.slice(2, 0, height)?,
+fn corner(x: &Value, height: usize, width: usize) -> Value {
+    let &[_, _, rows, columns] = x.dims() else {
+        return x.clone(); // it failed
     };
-    match x.dim(3)? {
-        columns if columns == width => Ok(x),
+    let x = match rows {
+        rows if rows == height => x.clone(),
+        _ => x.slice(2, 0, height),
+    };
+    match columns {
+        columns if columns == width => x,
         _ => x.slice(3, 0, width),
     }
 }
@@ -126,20 +145,23 @@ pub struct Window {
 }
 
 impl Window {
-    fn new(p: &Params, sees: Sees, maps: [usize; 2], stride: usize, scale: f64) -> Result<Self> {
+    fn new(net: &Net, sees: Sees, maps: [usize; 2], stride: usize, scale: f64) -> Result<Self> {
         let ([inputs, outputs], columns) = (maps, sees.columns());
         let init = Init::Uniform(scale / ((inputs * 2 * columns) as f64).sqrt());
         Ok(Self {
-            weight: p.get("weight", &[outputs, inputs, 2, columns], init)?,
-            bias: p.get("bias", &[outputs], init)?,
+            weight: net.param("weight", &[outputs, inputs, 2, columns], init),
+            bias: net.param("bias", &[outputs], init),
             stride,
         })
     }
 
     /// (N,C,H,W) -> (N,O,H/stride,W/stride)
-    fn forward(&self, x: &Value) -> Result<Value> {
-        let (rows, columns) = (x.dim(2)? / self.stride, x.dim(3)? / self.stride);
-        let seen = x.conv2d(&self.weight, Some(&self.bias), self.stride, 1, 1)?;
+    fn forward(&self, x: &Value) -> Value {
+        let &[_, _, rows, columns] = x.dims() else {
+            return x.clone(); // it failed
+        };
+        let (rows, columns) = (rows / self.stride, columns / self.stride);
+        let seen = x.conv2d(&self.weight, Some(&self.bias), self.stride, 1, 1);
         corner(&seen, rows, columns)
     }
 }
@@ -152,20 +174,20 @@ pub struct Grow {
 }
 
 impl Grow {
-    fn new(p: &Params, sees: Sees, maps: usize) -> Result<Self> {
+    fn new(net: &Net, sees: Sees, maps: usize) -> Result<Self> {
         let init = Init::fan_in(maps * 2 * sees.columns());
         Ok(Self {
-            weight: p.get("weight", &[maps, maps, 2, sees.columns()], init)?,
-            bias: p.get("bias", &[maps], init)?,
+            weight: net.param("weight", &[maps, maps, 2, sees.columns()], init),
+            bias: net.param("bias", &[maps], init),
         })
     }
 
     /// (N,C,H,W) -> (N,O,2H,2W); a window of three columns is centred on the first of two
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        let grown = x.conv_transpose2d(&self.weight, Some(&self.bias), 2, 0, 0)?;
-        match self.weight.dim(3)? {
-            2 => Ok(grown),
-            _ => grown.slice(3, 1, 2 * x.dim(3)? + 1), // of 2W+1
+    pub fn forward(&self, x: &Value) -> Value {
+        let grown = x.conv_transpose2d(&self.weight, Some(&self.bias), 2, 0, 0);
+        match (self.weight.dims(), x.dims()) {
+            (&[_, _, _, 3], &[_, _, _, width]) => grown.slice(3, 1, 2 * width + 1), // of 2W+1
+            _ => grown,
         }
     }
 }
@@ -185,22 +207,22 @@ pub struct Block {
 }
 
 impl Block {
-    fn new(config: &Config, sees: Sees, short_cut: bool, p: &Params, path: &str) -> Result<Self> {
+    fn new(config: &Config, sees: Sees, short_cut: bool, net: &Net, path: &str) -> Result<Self> {
         let f = config.channels;
-        let p = p.at(path);
-        let point = |name: &str| p.get(name, &[f, 2 * f, 1, 1], Init::fan_in(2 * f));
+        let net = net.at(path);
+        let point = |name: &str| net.param(name, &[f, 2 * f, 1, 1], Init::fan_in(2 * f));
         Ok(Self {
-            first: Window::new(&p.at("first"), sees, [2 * f, f], 1, 1.0)?,
+            first: Window::new(&net.at("first"), sees, [2 * f, f], 1, 1.0)?,
             across: match sees {
                 Sees::Above => None,
-                Sees::Left => Some(point("across")?),
+                Sees::Left => Some(point("across")),
             },
             short_cut: match short_cut {
-                true => Some(point("short_cut")?),
+                true => Some(point("short_cut")),
                 false => None,
             },
             // Small at first, as in the paper's code: a block starts close to the identity.
-            second: Window::new(&p.at("second"), sees, [2 * f, 2 * f], 1, 0.1)?,
+            second: Window::new(&net.at("second"), sees, [2 * f, 2 * f], 1, 0.1)?,
             dropout: config.dropout,
             path: path.into(),
         })
@@ -212,16 +234,16 @@ impl Block {
         x: &Value,
         above: Option<&Value>,
         short_cut: Option<&Value>,
-        step: Option<&StepCx>,
-    ) -> Result<Value> {
-        let mut inner = self.first.forward(&concat_elu(x)?)?; // (N,F,H,W)
+        net: &Net,
+    ) -> Value {
+        let mut inner = self.first.forward(&concat_elu(x)); // (N,F,H,W)
         for (weight, maps) in [(&self.across, above), (&self.short_cut, short_cut)] {
             if let (Some(weight), Some(maps)) = (weight, maps) {
-                inner = inner.add(&concat_elu(maps)?.conv2d(weight, None, 1, 0, 1)?)?;
+                inner = inner.add(&concat_elu(maps).conv2d(weight, None, 1, 0, 1));
             }
         }
-        let inner = dropout(&concat_elu(&inner)?, self.dropout, &self.path, step)?; // (N,2F,H,W)
-        gated(x, &self.second.forward(&inner)?)
+        let inner = net.dropout(&self.path, &concat_elu(&inner), self.dropout); // (N,2F,H,W)
+        gated(x, &self.second.forward(&inner))
     }
 }
 
@@ -238,36 +260,40 @@ pub struct First {
 }
 
 impl First {
-    fn new(p: &Params, colours: usize, f: usize) -> Result<Self> {
+    fn new(net: &Net, colours: usize, f: usize) -> Result<Self> {
         let c = colours + 1;
         let (above, left) = (Init::fan_in(6 * c), Init::fan_in(5 * c));
         Ok(Self {
-            above: p.get("above.weight", &[f, c, 2, 3], above)?,
-            above_bias: p.get("above.bias", &[f], above)?,
-            left: p.get("left.weight", &[f, c, 1, 3], left)?,
-            beside: p.get("left.beside", &[f, c, 2, 1], left)?,
-            left_bias: p.get("left.bias", &[f], left)?,
+            above: net.param("above.weight", &[f, c, 2, 3], above),
+            above_bias: net.param("above.bias", &[f], above),
+            left: net.param("left.weight", &[f, c, 1, 3], left),
+            beside: net.param("left.beside", &[f, c, 2, 1], left),
+            left_bias: net.param("left.bias", &[f], left),
         })
     }
 
     /// (N,C+1,H,W) -> (N,F,H,W) of both streams
-    fn forward(&self, x: &Value) -> Result<(Value, Value)> {
-        let (h, w) = (x.dim(2)?, x.dim(3)?);
+    fn forward(&self, x: &Value) -> (Value, Value) {
+        let &[_, _, h, w] = x.dims() else {
+            return (x.clone(), x.clone()); // it failed
+        };
         // With as much padding as they have rows, windows end above their pixel.
-        let above = x.padded_conv2d(&self.above, Some(&self.above_bias), [2, 1])?;
-        let left = x.padded_conv2d(&self.left, Some(&self.left_bias), [1, 1])?;
-        let beside = x.padded_conv2d(&self.beside, None, [1, 1])?;
-        let left = corner(&left, h, w)?.add(&corner(&beside, h, w)?)?;
-        Ok((corner(&above, h, w)?, left))
+        let above = x.padded_conv2d(&self.above, Some(&self.above_bias), [2, 1]);
+        let left = x.padded_conv2d(&self.left, Some(&self.left_bias), [1, 1]);
+        let beside = x.padded_conv2d(&self.beside, None, [1, 1]);
+        let left = corner(&left, h, w).add(&corner(&beside, h, w));
+        (corner(&above, h, w), left)
     }
 }
 
 /// Colours from 0 to 1 as the network takes them: from -1 to 1, and a map of ones. (N,C,..) -> (N,C+1,..)
-pub fn with_ones(x: &Value) -> Result<Value> {
-    let mut one = x.dims()[1..].to_vec();
-    one[0] = 1;
-    let ones = x.zeros_like_batch(&one)?.add_scalar(1.0)?;
-    concat(&[&x.mul_scalar(2.0)?.add_scalar(-1.0)?, &ones], 1)
+pub fn with_ones(x: &Value) -> Value {
+    let mut one = x.dims().get(1..).unwrap_or_default().to_vec();
+    if let Some(maps) = one.first_mut() {
+        *maps = 1;
+    }
+    let ones = x.zeros_like_batch(&one).add_scalar(1.0);
+    concat(&[&x.mul_scalar(2.0).add_scalar(-1.0), &ones], 1)
 }
 
 /// x (N,C,H,W) -> (N,P,H,W), for each pixel from those before it.
@@ -281,14 +307,14 @@ pub struct Network {
 
 impl Network {
     /// With `outputs` maps for images of so many colours.
-    pub fn new(config: &Config, colours: usize, outputs: usize, p: &Params) -> Result<Self> {
+    pub fn new(config: &Config, colours: usize, outputs: usize, net: &Net) -> Result<Self> {
         let (f, top) = (config.channels, config.resolutions - 1);
         let block = |level: usize, half: &str, i: usize, short_cut: bool| {
             let at = |stream: &str| format!("{half}.{level}.{i}.{stream}");
             Ok::<_, Error>(Stage {
                 part: Part::Block(Box::new(Pair {
-                    above: Block::new(config, Sees::Above, short_cut, p, &at("above"))?,
-                    left: Block::new(config, Sees::Left, short_cut, p, &at("left"))?,
+                    above: Block::new(config, Sees::Above, short_cut, net, &at("above"))?,
+                    left: Block::new(config, Sees::Left, short_cut, net, &at("left"))?,
                 })),
                 level,
                 short_cut: match short_cut {
@@ -303,8 +329,8 @@ impl Network {
                 stages.push(block(level, "down", i, false)?);
             }
             if level < top {
-                let p = p.at(&format!("shrink.{level}"));
-                let window = |sees, name| Window::new(&p.at(name), sees, [f; 2], 2, 1.0);
+                let net = net.at(&format!("shrink.{level}"));
+                let window = |sees, name| Window::new(&net.at(name), sees, [f; 2], 2, 1.0);
                 stages.push(Stage {
                     part: Part::Shrink(Pair {
                         above: window(Sees::Above, "above")?,
@@ -317,11 +343,11 @@ impl Network {
         }
         for level in (0..=top).rev() {
             if level < top {
-                let p = p.at(&format!("grow.{level}"));
+                let net = net.at(&format!("grow.{level}"));
                 stages.push(Stage {
                     part: Part::Grow(Pair {
-                        above: Grow::new(&p.at("above"), Sees::Above, f)?,
-                        left: Grow::new(&p.at("left"), Sees::Left, f)?,
+                        above: Grow::new(&net.at("above"), Sees::Above, f)?,
+                        left: Grow::new(&net.at("left"), Sees::Left, f)?,
                     }),
                     level,
                     short_cut: ShortCut::None,
@@ -332,32 +358,35 @@ impl Network {
                 stages.push(block(level, "up", i, true)?);
             }
         }
-        let p_out = p.at("out");
+        let p_out = net.at("out");
         let init = Init::fan_in(f);
         Ok(Self {
-            first: First::new(&p.at("first"), colours, f)?,
+            first: First::new(&net.at("first"), colours, f)?,
             stages,
-            out: p_out.get("weight", &[outputs, f, 1, 1], init)?,
-            out_bias: p_out.get("bias", &[outputs], init)?,
+            out: p_out.param("weight", &[outputs, f, 1, 1], init),
+            out_bias: p_out.param("bias", &[outputs], init),
         })
     }
 
-    /// x (N,C,H,W) in [0, 1] -> (N,P,H,W); dropout where `step` trains
-    pub fn forward(&self, x: &Value, step: Option<&StepCx>) -> Result<Value> {
-        let first = self.first.forward(&with_ones(x)?)?;
-        let (_, left) = walk(&self.stages, first, |stage, (above, left), short_cut| {
-            Ok(match &stage.part {
+    /// x (N,C,H,W) in [0, 1] -> (N,P,H,W); `net` is the one of its weights
+    pub fn forward(&self, x: &Value, net: &Net) -> Result<Value> {
+        let first = self.first.forward(&with_ones(x));
+        let (_, left) = walk(
+            &self.stages,
+            first,
+            |stage, (above, left), short_cut| match &stage.part {
                 Part::Block(pair) => {
                     let (a, l) = short_cut.map(|(a, l)| (a, l)).unzip();
-                    let above = pair.above.forward(above, None, a, step)?;
-                    let left = pair.left.forward(left, Some(&above), l, step)?;
+                    let above = pair.above.forward(above, None, a, net);
+                    let left = pair.left.forward(left, Some(&above), l, net);
                     (above, left)
                 }
-                Part::Shrink(pair) => (pair.above.forward(above)?, pair.left.forward(left)?),
-                Part::Grow(pair) => (pair.above.forward(above)?, pair.left.forward(left)?),
-            })
-        })?;
-        left.elu(1.0)?
-            .conv2d(&self.out, Some(&self.out_bias), 1, 0, 1)
+                Part::Shrink(pair) => (pair.above.forward(above), pair.left.forward(left)),
+                Part::Grow(pair) => (pair.above.forward(above), pair.left.forward(left)),
+            },
+        )?;
+        Ok(left
+            .elu(1.0)
+            .conv2d(&self.out, Some(&self.out_bias), 1, 0, 1))
     }
 }

@@ -1,16 +1,11 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
 use zoo_nn::{
-    Device, Mode, Model, Phase, StepCx, Stream, Tensor, Value,
-    testing::{Autoregressive, random},
+    Device, Mode, Model, Role, Stream, Tensor, Value,
+    testing::{Autoregressive, random, step},
 };
 
 use super::*;
-
-const PHASE: Phase = Phase {
-    name: "",
-    parameters: &[""],
-};
 
 fn config(resolutions: usize, likelihood: Likelihood) -> Config {
     Config {
@@ -30,13 +25,14 @@ fn hold(
     likelihood: Likelihood,
     require: impl Fn(Autoregressive<'_>) -> zoo_nn::Result<()>,
 ) {
-    let model: PixelCnnPp = random(&config(resolutions, likelihood), image, 0, 2.0).unwrap();
+    let (model, net): (PixelCnnPp, _) =
+        random(&config(resolutions, likelihood), image, 0, 2.0).unwrap();
     let held = require(Autoregressive {
         image,
         pixel: model.pixel,
-        parameters: &|x| model.forward(x),
-        nll: &|x| model.nll(x),
-        draw: &|inputs| model.draw(inputs),
+        parameters: &|x| model.forward(&net, x),
+        nll: &|x| model.nll(&net, x),
+        draw: &|inputs| model.draw(&net, inputs),
     });
     held.unwrap_or_else(|e| panic!("{image:?}, {resolutions} resolutions, {likelihood:?}: {e}"));
 }
@@ -120,15 +116,12 @@ fn dropout_acts_in_training_alone() {
         dropout: 0.5,
         ..config(2, Logistics)
     };
-    let model: PixelCnnPp = random(&config, image, 0, 2.0).unwrap();
+    let (model, net): (PixelCnnPp, _) = random(&config, image, 0, 2.0).unwrap();
     let x = Tensor::from_vec(Stream::new(3).uniform(32), (2, 1, 4, 4), &Device::Cpu).unwrap();
-    let batch = Batch {
-        x: x.into(),
-        label: None,
-    };
+    let batch = Batch::new(2).with(Role::Image, x);
     let loss = |mode, seed| {
-        let mut cx = StepCx::new(mode, 0, Stream::new(seed), vec![0, 1], &Device::Cpu);
-        let losses = model.loss(&PHASE, &batch, &mut cx).unwrap();
+        let mut cx = step(mode, &net, 2, seed);
+        let losses = model.loss(&model.phases()[0], &batch, &mut cx).unwrap();
         losses.total.scalar().unwrap()
     };
     assert_eq!(loss(Mode::Eval, 1), loss(Mode::Eval, 2));
@@ -170,13 +163,13 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn the_papers_sizes_fit_images_of_28_pixels() {
-    let model: PixelCnnPp = random(&config(3, Logistics), [1, 28, 28], 0, 1.0).unwrap();
+    let (model, net): (PixelCnnPp, _) = random(&config(3, Logistics), [1, 28, 28], 0, 1.0).unwrap();
     let x: Value = Tensor::zeros((1, 1, 28, 28), zoo_nn::DType::F32, &Device::Cpu)
         .unwrap()
         .into();
-    assert_eq!(model.forward(&x).unwrap().dims(), [1, 6, 28, 28]);
-    let mut cx = StepCx::new(Mode::Eval, 0, Stream::new(0), vec![0], &Device::Cpu);
-    let batch = Batch { x, label: None };
+    assert_eq!(model.forward(&net, &x).dims(), [1, 6, 28, 28]);
+    let mut cx = step(Mode::Eval, &net, 1, 0);
+    let batch = Batch::new(1).with(Role::Image, x);
     let metrics = model.evaluate(&batch, &mut cx).unwrap();
     assert!(metrics["bits_per_dim"] > 0.0, "{metrics:?}");
 }

@@ -3,7 +3,7 @@
 //! Rows are skewed, each moved by one against the row above, so that a diagonal becomes a column and all its pixels are computed at once.
 
 use zoo_nn::{
-    Device, Error, Info, Init, Params, Result, ScanStep, Tensor, Value, concat,
+    Device, Error, Info, Init, Net, Result, ScanStep, Tensor, Value, concat,
     layers::{Carried, Mask, MaskedConv2d, RowByRow, RowPart},
     scan,
 };
@@ -33,58 +33,56 @@ struct Direction {
 }
 
 impl Direction {
-    fn new(h: usize, mask: Mask, colours: usize, params: &Params) -> Result<Self> {
+    fn new(h: usize, mask: Mask, colours: usize, net: &Net) -> Result<Self> {
         let masked = masked([1, 1], mask, colours, 4);
-        let (state, init) = (params.at("state"), Init::fan_in(2 * h));
+        let (state, init) = (net.at("state"), Init::fan_in(2 * h));
         Ok(Self {
-            input: MaskedConv2d::new(&params.at("input"), 2 * h, 4 * h, masked)?,
-            weight: state.get("weight", &[4 * h, h, 2], init)?,
-            bias: state.get("bias", &[4 * h], init)?,
+            input: MaskedConv2d::new(&net.at("input"), 2 * h, 4 * h, masked)?,
+            weight: state.param("weight", &[4 * h, h, 2], init),
+            bias: state.param("bias", &[4 * h], init),
         })
     }
 
     /// Gates (N,4h,H,W) -> states (N,h,H,W), from the left
-    fn states(&self, gates: &Value) -> Result<Value> {
+    fn states(&self, gates: &Value) -> Value {
         let &[_, channels, rows, cols] = gates.dims() else {
-            return Err(Error::input("gates are maps (N,4h,H,W)"));
+            return Value::failed(Error::input("gates are maps (N,4h,H,W)"));
         };
         let (c, h, w) = (channels as i64, rows as i64, cols as i64);
         // Every row with H shut places after it, read as rows shorter by one: row r stands r places further right.
         let shut = gates
-            .zeros_like_batch(&[channels, rows, rows])?
-            .add_scalar(SHUT)?;
-        let skewed = concat(&[gates, &shut], 3)?
-            .reshape(&[0, c, -1])?
-            .slice(2, 0, rows * (cols + rows - 1))?
-            .reshape(&[0, c, h, w + h - 1])? // (N,4h,H,W+H-1)
-            .permute(&[0, 1, 3, 2])?; // (N,4h,W+H-1,H)
+            .zeros_like_batch(&[channels, rows, rows])
+            .add_scalar(SHUT);
+        let skewed = concat(&[gates, &shut], 3)
+            .reshape(&[0, c, -1])
+            .slice(2, 0, rows * (cols + rows - 1))
+            .reshape(&[0, c, h, w + h - 1]) // (N,4h,H,W+H-1)
+            .permute(&[0, 1, 3, 2]); // (N,4h,W+H-1,H)
         // The scan goes from diagonal to diagonal; of its three neighbours the third, from below, is not there.
-        let none = self.weight.slice(2, 0, 1)?.mul_scalar(0.0)?;
-        let weight = concat(&[&self.weight, &none], 2)?; // (4h,h,3)
-        let states = skewed.row_lstm(&weight, &self.bias)?; // (N,h,W+H-1,H)
+        let none = self.weight.slice(2, 0, 1).mul_scalar(0.0);
+        let weight = concat(&[&self.weight, &none], 2); // (4h,h,3)
+        let states = skewed.row_lstm(&weight, &self.bias); // (N,h,W+H-1,H)
         let c = c / 4;
-        let flat = states.permute(&[0, 1, 3, 2])?.reshape(&[0, c, -1])?;
-        let end = flat.slice(2, 0, rows)?;
-        concat(&[&flat, &end], 2)?
-            .reshape(&[0, c, h, w + h])?
+        let flat = states.permute(&[0, 1, 3, 2]).reshape(&[0, c, -1]);
+        let end = flat.slice(2, 0, rows);
+        concat(&[&flat, &end], 2)
+            .reshape(&[0, c, h, w + h])
             .slice(3, 0, cols) // (N,h,H,W)
     }
 
     /// What comes from above (4h,h,1,1), and from the side (4h,h).
-    fn weights(&self) -> Result<(Value, Value)> {
-        let above = self.weight.slice(2, 0, 1)?.unsqueeze(3)?;
-        Ok((above, self.weight.slice(2, 1, 2)?.squeeze(2)?))
+    fn weights(&self) -> (Value, Value) {
+        let above = self.weight.slice(2, 0, 1).unsqueeze(3);
+        (above, self.weight.slice(2, 1, 2).squeeze(2))
     }
 }
 
 /// Columns in the opposite order, by a matrix with ones on the other diagonal: (..,W) -> (..,W).
-fn mirrored(x: &Value, mirror: &Value) -> Result<Value> {
+fn mirrored(x: &Value, mirror: &Value) -> Value {
     let mut shape: Vec<i64> = x.dims().iter().map(|&d| d as i64).collect();
     let width = shape[shape.len() - 1];
     shape[0] = -1;
-    x.reshape(&[-1, width])?
-        .linear(mirror, None)?
-        .reshape(&shape)
+    x.reshape(&[-1, width]).linear(mirror, None).reshape(&shape)
 }
 
 fn mirror(width: usize, device: &Device) -> Result<Value> {
@@ -102,34 +100,36 @@ impl Layer for DiagonalLayer {
 
     type Step = DiagonalStep;
 
-    fn new(h: usize, colours: usize, params: &Params) -> Result<Self> {
-        let (left, right) = (params.at("left"), params.at("right"));
+    fn new(h: usize, colours: usize, net: &Net) -> Result<Self> {
+        let (left, right) = (net.at("left"), net.at("right"));
         let up = masked([1, 1], Mask::B, colours, 1);
         Ok(Self {
             left: Direction::new(h, Mask::B, colours, &left)?,
             right: Direction::new(h, Mask::AboveAndOwn, colours, &right)?,
-            up: MaskedConv2d::new(&params.at("up"), h, 2 * h, up)?,
+            up: MaskedConv2d::new(&net.at("up"), h, 2 * h, up)?,
             h,
         })
     }
 
-    fn forward(&self, x: &Value) -> Result<Value> {
-        let (rows, width) = (x.dim(2)?, x.dim(3)?);
-        let left = self.left.states(&self.left.input.forward(x)?)?; // (N,h,H,W)
-        let mirror = mirror(width, x.tensor().device())?;
-        let gates = mirrored(&self.right.input.forward(x)?, &mirror)?; // (N,4h,H,W)
-        let right = mirrored(&self.right.states(&gates)?, &mirror)?; // (N,h,H,W)
-        let top = x.zeros_like_batch(&[self.h, 1, width])?;
-        let down = concat(&[&top, &right.slice(2, 0, rows - 1)?], 2)?;
-        self.up.forward(&left.add(&down)?)?.add(x)
+    fn forward(&self, x: &Value) -> Value {
+        let &[_, _, rows, width] = x.dims() else {
+            return Value::failed(Error::input("features are maps (N,2h,H,W)"));
+        };
+        let left = self.left.states(&self.left.input.forward(x)); // (N,h,H,W)
+        let mirror: Value = x.tensor().and_then(|x| mirror(width, x.device())).into();
+        let gates = mirrored(&self.right.input.forward(x), &mirror); // (N,4h,H,W)
+        let right = mirrored(&self.right.states(&gates), &mirror); // (N,h,H,W)
+        let top = x.zeros_like_batch(&[self.h, 1, width]);
+        let down = concat(&[&top, &right.slice(2, 0, rows - 1)], 2);
+        self.up.forward(&left.add(&down)).add(x)
     }
 
     fn step(&self, width: usize) -> Result<DiagonalStep> {
-        let (left_above, left_side) = self.left.weights()?;
-        let (right_above, right_side) = self.right.weights()?;
-        let right = self.right.input.rows()?;
+        let (left_above, left_side) = self.left.weights();
+        let (right_above, right_side) = self.right.weights();
+        let right = self.right.input.rows();
         Ok(DiagonalStep {
-            left: self.left.input.row_by_row()?,
+            left: self.left.input.row_by_row(),
             left_above,
             left_side,
             left_bias: self.left.bias.clone(),
@@ -137,8 +137,8 @@ impl Layer for DiagonalLayer {
             right_above,
             right_side,
             right_bias: self.right.bias.clone(),
-            up: self.up.row_by_row()?,
-            mirror: mirror(width, self.left.bias.tensor().device())?,
+            up: self.up.row_by_row(),
+            mirror: mirror(width, self.left.bias.tensor()?.device())?,
             h: self.h,
         })
     }
@@ -166,49 +166,51 @@ impl Step for DiagonalStep {
     }
 
     /// The states from the right of the row before the one above, and 0 until there is a row above.
-    fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>> {
-        Ok(vec![
-            like.zeros_like_batch(&[self.h, width])?,
-            like.zeros_like_batch(&[1, 1])?,
-        ])
+    fn start(&self, like: &Value, width: usize) -> Vec<Value> {
+        vec![
+            like.zeros_like_batch(&[self.h, width]),
+            like.zeros_like_batch(&[1, 1]),
+        ]
     }
 
     /// The state and the cell of the pixel to the left.
-    fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
-        let zeros = like.zeros_like_batch(&[self.h])?;
-        Ok(vec![zeros.clone(), zeros])
+    fn start_row(&self, like: &Value) -> Vec<Value> {
+        let zeros = like.zeros_like_batch(&[self.h]);
+        vec![zeros.clone(), zeros]
     }
 
-    fn row(&self, kept: &[Value], carried: &mut Carried<'_>) -> Result<Vec<Value>> {
+    fn row(&self, kept: &[Value], carried: &mut Carried<'_>) -> Vec<Value> {
         let [input, state] = kept else {
-            return Err(Error::input("a pixel keeps its input and its state"));
+            return vec![Value::failed(Error::input(
+                "a pixel keeps its input and its state",
+            ))];
         };
-        let above = state.unsqueeze(2)?; // (N,h,1,W)
+        let above = state.unsqueeze(2); // (N,h,1,W)
         let left = above
-            .padded_conv2d(&self.left_above, Some(&self.left_bias), [0, 0])?
-            .squeeze(2)?; // (N,4h,W)
+            .padded_conv2d(&self.left_above, Some(&self.left_bias), [0, 0])
+            .squeeze(2); // (N,4h,W)
 
         // The row above is complete now: its states from the right, beginning there.
-        let (before, started) = (carried.take()?, carried.take()?); // (N,h,W), (N,1,1)
+        let (before, started) = (carried.take(), carried.take()); // (N,h,W), (N,1,1)
         let from_above = before
-            .unsqueeze(2)?
-            .padded_conv2d(&self.right_above, Some(&self.right_bias), [0, 0])?
-            .squeeze(2)?; // (N,4h,W)
-        let gates = self.right.forward(input, carried)?.add(&from_above)?;
-        let gates = gates.matmul(&self.mirror)?; // (N,4h,W), from the right
-        let start = self.start_row(&gates)?;
+            .unsqueeze(2)
+            .padded_conv2d(&self.right_above, Some(&self.right_bias), [0, 0])
+            .squeeze(2); // (N,4h,W)
+        let gates = self.right.forward(input, carried).add(&from_above);
+        let gates = gates.matmul(&self.mirror); // (N,4h,W), from the right
+        let start = self.start_row(&gates);
         let states = scan(&start, &[(&gates, 2)], &[2], |states, gates| {
-            let gates = gates[0].add(&states[0].linear(&self.right_side, None)?)?; // (N,4h)
-            let (h, cell) = gates.lstm_cell(Some(&states[1]))?;
-            Ok(ScanStep {
+            let gates = gates[0].add(&states[0].linear(&self.right_side, None)); // (N,4h)
+            let (h, cell) = gates.lstm_cell(Some(&states[1]));
+            ScanStep {
                 outputs: vec![h.clone()],
                 states: vec![h, cell],
-            })
-        })?;
-        let right = states.outputs[0].matmul(&self.mirror)?.mul(started)?; // (N,h,W)
+            }
+        });
+        let right = states.outputs[0].matmul(&self.mirror).mul(&started); // (N,h,W)
         carried.leave(right.clone());
-        carried.leave(started.mul_scalar(0.0)?.add_scalar(1.0)?);
-        Ok(vec![left, right])
+        carried.leave(started.mul_scalar(0.0).add_scalar(1.0));
+        vec![left, right]
     }
 
     fn pixel<'a>(
@@ -216,18 +218,18 @@ impl Step for DiagonalStep {
         x: &Value,
         context: &mut impl Iterator<Item = &'a Value>,
         carried: &mut Carried<'_>,
-    ) -> Result<(Value, Vec<Value>)> {
-        let (above, right) = (next(context)?, next(context)?); // (N,4h), (N,h)
-        let (side, cell) = (carried.take()?, carried.take()?); // (N,h)
+    ) -> (Value, Vec<Value>) {
+        let (above, right) = (next(context), next(context)); // (N,4h), (N,h)
+        let (side, cell) = (carried.take(), carried.take()); // (N,h)
         let gates = self
             .left
-            .pixel(x, context, carried)?
-            .add(above)?
-            .add(&side.linear(&self.left_side, None)?)?; // (N,4h)
-        let (h, cell) = gates.lstm_cell(Some(cell))?;
+            .pixel(x, context, carried)
+            .add(&above)
+            .add(&side.linear(&self.left_side, None)); // (N,4h)
+        let (h, cell) = gates.lstm_cell(Some(&cell));
         carried.leave(h.clone());
         carried.leave(cell);
-        let out = self.up.pixel(&h.add(right)?, context, carried)?.add(x)?; // (N,2h)
-        Ok((out, vec![x.clone(), h]))
+        let out = self.up.pixel(&h.add(&right), context, carried).add(x); // (N,2h)
+        (out, vec![x.clone(), h])
     }
 }

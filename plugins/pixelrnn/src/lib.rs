@@ -16,11 +16,13 @@
 mod diagonal;
 mod row;
 
+use std::marker::PhantomData;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Params, Phase,
-    Pixel, Plugin, Raster, Result, Row, StepCx, Value,
+    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Pixel,
+    Plugin, Raster, Result, Row, StepCx, Value,
     dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
     layers::{Carried, Mask, MaskedConfig, MaskedConv2d, check_masked},
     raster_scan,
@@ -70,10 +72,10 @@ pub trait Layer: Sized + Send + Sync + 'static {
     type Step: Step;
 
     /// With states of `h` maps, for pixels of so many colours.
-    fn new(h: usize, colours: usize, params: &Params) -> Result<Self>;
+    fn new(h: usize, colours: usize, net: &Net) -> Result<Self>;
 
     /// (N,2h,H,W) -> (N,2h,H,W)
-    fn forward(&self, x: &Value) -> Result<Value>;
+    fn forward(&self, x: &Value) -> Value;
 
     /// Its weights, as drawing rows of `width` takes them.
     fn step(&self, width: usize) -> Result<Self::Step>;
@@ -85,13 +87,13 @@ pub trait Step {
     fn kept(&self) -> Vec<usize>;
 
     /// What is carried from row to row, before the first one.
-    fn start(&self, like: &Value, width: usize) -> Result<Vec<Value>>;
+    fn start(&self, like: &Value, width: usize) -> Vec<Value>;
 
     /// What is carried from pixel to pixel, before a row's first one.
-    fn start_row(&self, like: &Value) -> Result<Vec<Value>>;
+    fn start_row(&self, like: &Value) -> Vec<Value>;
 
     /// From what the pixels of the row above kept (N,K,W), the context of a row's pixels.
-    fn row(&self, kept: &[Value], carried: &mut Carried<'_>) -> Result<Vec<Value>>;
+    fn row(&self, kept: &[Value], carried: &mut Carried<'_>) -> Vec<Value>;
 
     /// One pixel (N,2h) -> (N,2h), and what it keeps.
     fn pixel<'a>(
@@ -99,11 +101,19 @@ pub trait Step {
         x: &Value,
         context: &mut impl Iterator<Item = &'a Value>,
         carried: &mut Carried<'_>,
-    ) -> Result<(Value, Vec<Value>)>;
+    ) -> (Value, Vec<Value>);
 }
 
 /// The model: x (N,C,H,W) -> parameters of every p(x_i | x_<i) (N,C*K,H,W).
 pub struct PixelRnn<L> {
+    config: Config,
+    image: [usize; 3],
+    pixel: PixelDistribution,
+    layer: PhantomData<L>,
+}
+
+/// Its layers.
+struct Network<L> {
     image: [usize; 3],
     pixel: PixelDistribution,
     first: MaskedConv2d,
@@ -119,46 +129,56 @@ pub type RowLstm = PixelRnn<row::RowLayer>;
 pub type DiagonalBiLstm = PixelRnn<diagonal::DiagonalLayer>;
 
 /// The next context of a pixel.
-fn next<'a>(context: &mut impl Iterator<Item = &'a Value>) -> Result<&'a Value> {
+fn next<'a>(context: &mut impl Iterator<Item = &'a Value>) -> Value {
     context
         .next()
-        .ok_or_else(|| Error::input("a pixel lacks the context of its row"))
+        .cloned()
+        .unwrap_or_else(|| Value::failed(Error::input("a pixel lacks the context of its row")))
 }
 
-impl<L: Layer> PixelRnn<L> {
-    /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,C*K,H,W)
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        let start = self.first.forward(x)?; // (N,2h,H,W)
-        let h = self
-            .layers
-            .iter()
-            .try_fold(start, |h, layer| layer.forward(&h))?;
-        let h = self.head.forward(&h.relu()?)?; // (N,head,H,W)
-        self.out.forward(&h.relu()?)
+impl<L: Layer> Network<L> {
+    fn new(model: &PixelRnn<L>, net: &Net) -> Result<Self> {
+        let config = &model.config;
+        let [colours, _, _] = model.image;
+        let (wide, head, k) = (config.channels, config.head, config.first_kernel);
+        let conv = |name: &str, from, to, side, mask| {
+            let masked = masked([side; 2], mask, colours, 1);
+            MaskedConv2d::new(&net.at(name), from, to, masked)
+        };
+        let layer = |i: usize| L::new(wide / 2, colours, &net.at(&format!("layers.{i}")));
+        Ok(Self {
+            image: model.image,
+            pixel: model.pixel,
+            first: conv("first", colours, wide, k, Mask::A)?,
+            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
+            head: conv("head", wide, head, 1, Mask::B)?,
+            out: conv("out", head, colours * model.pixel.parameters(), 1, Mask::B)?,
+        })
     }
 
-    /// -log p(x) (N)
-    pub fn nll(&self, x: &Value) -> Result<Value> {
-        self.pixel.nll(&self.forward(x)?, x)
+    fn forward(&self, x: &Value) -> Value {
+        let start = self.first.forward(x); // (N,2h,H,W)
+        let h = self.layers.iter().fold(start, |h, layer| layer.forward(&h));
+        let h = self.head.forward(&h.relu()); // (N,head,H,W)
+        self.out.forward(&h.relu())
     }
 
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, with the states of the row above.
-    pub fn draw(&self, inputs: &[&Value]) -> Result<Value> {
+    fn draw(&self, inputs: &[&Value]) -> Result<Value> {
         let [colours, _, width] = self.image;
-        let first = self.first.row_by_row()?;
-        let (head, out) = (self.head.row_by_row()?, self.out.row_by_row()?);
+        let first = self.first.row_by_row();
+        let (head, out) = (self.head.row_by_row(), self.out.row_by_row());
         let steps = self
             .layers
             .iter()
             .map(|layer| layer.step(width))
             .collect::<Result<Vec<_>>>()?;
         let noise = inputs[0];
-        let mut states = first.neighbourhood().start(noise, width)?;
-        let mut last = vec![noise.zeros_like_batch(&[colours, width])?];
+        let mut states = first.neighbourhood().start(noise, width);
+        let mut last = vec![noise.zeros_like_batch(&[colours, width])];
         for step in &steps {
-            states.extend(step.start(noise, width)?);
+            states.extend(step.start(noise, width));
             for size in step.kept() {
-                last.push(noise.zeros_like_batch(&[size, width])?);
+                last.push(noise.zeros_like_batch(&[size, width]));
             }
         }
         let raster = Raster {
@@ -166,45 +186,66 @@ impl<L: Layer> PixelRnn<L> {
             states,
             last,
         };
-        raster_scan(
+        Ok(raster_scan(
             raster,
             |states, last| {
                 let mut carried = Carried::new(states);
-                let mut context = first.neighbourhood().row(&last[0], &mut carried)?; // (N,2h,W)
-                let mut pixels = first.neighbourhood().start_row(&last[0])?;
+                let mut context = first.neighbourhood().row(&last[0], &mut carried); // (N,2h,W)
+                let mut pixels = first.neighbourhood().start_row(&last[0]);
                 let mut kept = &last[1..];
                 for step in &steps {
                     let (own, rest) = kept.split_at(step.kept().len());
-                    context.extend(step.row(own, &mut carried)?);
-                    pixels.extend(step.start_row(&last[0])?);
+                    context.extend(step.row(own, &mut carried));
+                    pixels.extend(step.start_row(&last[0]));
                     kept = rest;
                 }
-                Ok(Row {
+                Row {
                     states: carried.into_next(),
                     context,
                     pixels,
-                })
+                }
             },
             |states, inputs, context| {
                 let (x, (states, kept)) = self.pixel.draw_pixel(inputs, |x| {
                     let (mut carried, mut context) = (Carried::new(states), context.iter());
-                    let mut h = first.pixel(x, &mut context, &mut carried)?; // (N,2h)
+                    let mut h = first.pixel(x, &mut context, &mut carried); // (N,2h)
                     let mut kept = Vec::new();
                     for step in &steps {
-                        let (next, own) = step.pixel(&h, &mut context, &mut carried)?;
+                        let (next, own) = step.pixel(&h, &mut context, &mut carried);
                         h = next;
                         kept.extend(own);
                     }
-                    let h = head.pixel(&h.relu()?, &mut context, &mut carried)?;
-                    let parameters = out.pixel(&h.relu()?, &mut context, &mut carried)?; // (N,C*K)
-                    Ok((parameters, (carried.into_next(), kept)))
-                })?;
-                Ok(Pixel {
-                    states: first.correct(&x, states)?,
+                    let h = head.pixel(&h.relu(), &mut context, &mut carried);
+                    let parameters = out.pixel(&h.relu(), &mut context, &mut carried); // (N,C*K)
+                    (parameters, (carried.into_next(), kept))
+                });
+                Pixel {
+                    states: first.correct(&x, states),
                     outputs: std::iter::once(x).chain(kept).collect(),
-                })
+                }
             },
-        )
+        ))
+    }
+}
+
+impl<L: Layer> PixelRnn<L> {
+    /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,C*K,H,W)
+    pub fn forward(&self, net: &Net, x: &Value) -> Value {
+        Network::new(self, net)
+            .map(|network| network.forward(x))
+            .into()
+    }
+
+    /// -log p(x) (N)
+    pub fn nll(&self, net: &Net, x: &Value) -> Value {
+        self.pixel.nll(&self.forward(net, x), x)
+    }
+
+    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, with the states of the row above.
+    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
+        Network::new(self, net)
+            .and_then(|network| network.draw(inputs))
+            .into()
     }
 }
 
@@ -249,7 +290,7 @@ impl<L: Layer> Model for PixelRnn<L> {
 
     const INFO: Info = L::INFO;
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let [colours, _, _] = data.image;
         let pixel = PixelDistribution::new(config.likelihood, config.levels, data.binarization)?;
         let (wide, head, k) = (config.channels, config.head, config.first_kernel);
@@ -263,27 +304,23 @@ impl<L: Layer> Model for PixelRnn<L> {
             &[("model.channels", wide, 2), ("model.head", head, 1)],
             &[("model.first_kernel", k)],
         )?;
-        let conv = |name: &str, from, to, side, mask| {
-            let masked = masked([side; 2], mask, colours, 1);
-            MaskedConv2d::new(&params.at(name), from, to, masked)
-        };
-        let layer = |i: usize| L::new(wide / 2, colours, &params.at(&format!("layers.{i}")));
         Ok(Self {
+            config: config.clone(),
             image: data.image,
             pixel,
-            first: conv("first", colours, wide, k, Mask::A)?,
-            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
-            head: conv("head", wide, head, 1, Mask::B)?,
-            out: conv("out", head, colours * pixel.parameters(), 1, Mask::B)?,
+            layer: PhantomData,
         })
     }
 
-    fn loss(&self, _: &Phase, batch: &Batch, _: &mut StepCx) -> Result<Losses> {
-        nll_loss(&self.nll(&batch.x)?)
+    fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
+        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
     }
 
-    fn evaluate(&self, batch: &Batch, _: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&batch.x)?, self.image.iter().product())
+    fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
+        nll_metrics(
+            &self.nll(&cx.net(), &batch.image()),
+            self.image.iter().product(),
+        )
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

@@ -1,7 +1,7 @@
 //! The Row LSTM: a pixel's state comes from three states of the row above.
 
 use zoo_nn::{
-    Info, Init, Params, Result, Value,
+    Info, Init, Net, Result, Value,
     layers::{Carried, Mask, MaskedConv2d, RowByRow},
 };
 
@@ -37,33 +37,33 @@ impl Layer for RowLayer {
 
     type Step = RowStep;
 
-    fn new(h: usize, colours: usize, params: &Params) -> Result<Self> {
+    fn new(h: usize, colours: usize, net: &Net) -> Result<Self> {
         let (gates, up) = (
             masked([1, 3], Mask::B, colours, 4),
             masked([1, 1], Mask::B, colours, 1),
         );
-        let (state, init) = (params.at("state"), Init::fan_in(3 * h));
+        let (state, init) = (net.at("state"), Init::fan_in(3 * h));
         Ok(Self {
-            input: MaskedConv2d::new(&params.at("input"), 2 * h, 4 * h, gates)?,
-            weight: state.get("weight", &[4 * h, h, 3], init)?,
-            bias: state.get("bias", &[4 * h], init)?,
-            up: MaskedConv2d::new(&params.at("up"), h, 2 * h, up)?,
+            input: MaskedConv2d::new(&net.at("input"), 2 * h, 4 * h, gates)?,
+            weight: state.param("weight", &[4 * h, h, 3], init),
+            bias: state.param("bias", &[4 * h], init),
+            up: MaskedConv2d::new(&net.at("up"), h, 2 * h, up)?,
             h,
         })
     }
 
-    fn forward(&self, x: &Value) -> Result<Value> {
-        let gates = self.input.forward(x)?; // (N,4h,H,W)
-        let h = gates.row_lstm(&self.weight, &self.bias)?; // (N,h,H,W)
-        self.up.forward(&h)?.add(x) // figure 5, right
+    fn forward(&self, x: &Value) -> Value {
+        let gates = self.input.forward(x); // (N,4h,H,W)
+        let h = gates.row_lstm(&self.weight, &self.bias); // (N,h,H,W)
+        self.up.forward(&h).add(x) // figure 5, right
     }
 
     fn step(&self, _: usize) -> Result<RowStep> {
         Ok(RowStep {
-            input: self.input.row_by_row()?,
-            weight: self.weight.unsqueeze(2)?,
+            input: self.input.row_by_row(),
+            weight: self.weight.unsqueeze(2),
             bias: self.bias.clone(),
-            up: self.up.row_by_row()?,
+            up: self.up.row_by_row(),
             h: self.h,
         })
     }
@@ -75,18 +75,18 @@ impl Step for RowStep {
         vec![self.h; 2]
     }
 
-    fn start(&self, _: &Value, _: usize) -> Result<Vec<Value>> {
-        Ok(vec![])
+    fn start(&self, _: &Value, _: usize) -> Vec<Value> {
+        vec![]
     }
 
-    fn start_row(&self, like: &Value) -> Result<Vec<Value>> {
+    fn start_row(&self, like: &Value) -> Vec<Value> {
         self.input.neighbourhood().start_row(like)
     }
 
-    fn row(&self, kept: &[Value], _: &mut Carried<'_>) -> Result<Vec<Value>> {
-        let above = kept[0].unsqueeze(2)?; // (N,h,1,W)
-        let gates = above.padded_conv2d(&self.weight, Some(&self.bias), [0, 1])?;
-        Ok(vec![gates.squeeze(2)?, kept[1].clone()]) // (N,4h,W), (N,h,W)
+    fn row(&self, kept: &[Value], _: &mut Carried<'_>) -> Vec<Value> {
+        let above = kept[0].unsqueeze(2); // (N,h,1,W)
+        let gates = above.padded_conv2d(&self.weight, Some(&self.bias), [0, 1]);
+        vec![gates.squeeze(2), kept[1].clone()] // (N,4h,W), (N,h,W)
     }
 
     fn pixel<'a>(
@@ -94,10 +94,10 @@ impl Step for RowStep {
         x: &Value,
         context: &mut impl Iterator<Item = &'a Value>,
         carried: &mut Carried<'_>,
-    ) -> Result<(Value, Vec<Value>)> {
-        let gates = self.input.pixel(x, context, carried)?.add(next(context)?)?; // (N,4h)
-        let (h, cell) = gates.lstm_cell(Some(next(context)?))?; // (N,h)
-        let out = self.up.pixel(&h, context, carried)?.add(x)?; // (N,2h)
-        Ok((out, vec![h, cell]))
+    ) -> (Value, Vec<Value>) {
+        let gates = self.input.pixel(x, context, carried).add(&next(context)); // (N,4h)
+        let (h, cell) = gates.lstm_cell(Some(&next(context))); // (N,h)
+        let out = self.up.pixel(&h, context, carried).add(x); // (N,2h)
+        (out, vec![h, cell])
     }
 }

@@ -23,13 +23,13 @@ fn model<L: Layer>(image: [usize; 3], kind: Kind, require: &dyn Fn(&str, Autoreg
         likelihood: kind.0,
         levels: kind.1,
     };
-    let model: PixelRnn<L> = random(&config, image, 0, 2.0).unwrap();
+    let (model, net): (PixelRnn<L>, _) = random(&config, image, 0, 2.0).unwrap();
     let tested = Autoregressive {
         image,
         pixel: model.pixel,
-        parameters: &|x| model.forward(x),
-        nll: &|x| model.nll(x),
-        draw: &|inputs| model.draw(inputs),
+        parameters: &|x| model.forward(&net, x),
+        nll: &|x| model.nll(&net, x),
+        draw: &|inputs| model.draw(&net, inputs),
     };
     require(L::INFO.name, tested);
 }

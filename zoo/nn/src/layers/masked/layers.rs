@@ -97,10 +97,7 @@ impl RowByRowLayers {
         &'a self,
         context: Option<&Value>,
         carried: &mut Carried<'_>,
-    ) -> Result<LayersAtPixel<'a>> {
-        if self.neighbourhood.rows.is_some() && context.is_none() {
-            return Err(Error::input("a pixel lacks the context of its row"));
-        }
+    ) -> LayersAtPixel<'a> {
         let mut terms = Vec::new();
         let mut before = None;
         if let Some(left) = &self.left {
@@ -113,16 +110,19 @@ impl RowByRowLayers {
         }
         terms.extend(context.cloned());
         terms.extend(self.bias.clone());
-        let known = terms
-            .into_iter()
-            .reduce(|sum, term| sum + term)
-            .ok_or_else(|| Error::input("a convolution has neither rows nor a bias"))?; // [N,L*O]
-        Ok(LayersAtPixel {
+        let known = match terms.into_iter().reduce(|sum, term| sum + term) {
+            Some(known) if self.neighbourhood.rows.is_none() || context.is_some() => known, // [N,L*O]
+            _ => Value::failed(Error::input("a pixel lacks the context of its row")),
+        };
+        LayersAtPixel {
             layers: self,
-            known: known.chunk(self.own.len(), -1),
+            known: match known.check() {
+                Ok(()) => known.chunk(self.own.len(), -1),
+                Err(_) => vec![known; self.own.len()],
+            },
             before,
             pixels: Vec::new(),
-        })
+        }
     }
 }
 
@@ -153,10 +153,10 @@ impl LayersAtPixel<'_> {
 
     /// Leaves what the next pixel is to see; gives what the row below is to see of this one, `[N,L*C]`.
     #[track_caller]
-    pub fn end(self, carried: &mut Carried<'_>) -> Result<Value> {
+    pub fn end(self, carried: &mut Carried<'_>) -> Value {
         let (all, seen) = (self.layers.own.len(), self.pixels.len());
         if seen != all {
-            return Err(Error::input(format!(
+            return Value::failed(Error::input(format!(
                 "a pixel ends after {seen} of {all} layers"
             )));
         }
@@ -176,7 +176,7 @@ impl LayersAtPixel<'_> {
                 concat(&[newer, by_column(&all, 1)], 2).reshape(&[0, -1])
             });
         }
-        Ok(all)
+        all
     }
 }
 
@@ -238,14 +238,14 @@ mod tests {
                     };
                     let context: Vec<Value> = context.iter().map(here).collect();
                     let mut carried = Carried::new(&pixels);
-                    let mut at = together.begin(context.first(), &mut carried).unwrap();
+                    let mut at = together.begin(context.first(), &mut carried);
                     let parts = here(&row_of(r)).chunk(layers, 1);
                     let parts: Vec<Value> = parts.into_iter().map(|x| at.next(x)).collect();
                     assert!(
                         at.next(parts[0].clone()).check().is_err(),
                         "one layer too many"
                     );
-                    seen.push(at.end(&mut carried).unwrap());
+                    seen.push(at.end(&mut carried));
                     pixels = carried.into_next();
                     outs.push(concat(&parts.iter().collect::<Vec<_>>(), 1));
                 }
@@ -282,13 +282,14 @@ mod tests {
         let together = RowByRowLayers::new([&square, &square]).unwrap();
         let x = Value::from(Tensor::zeros((1, 4), crate::DType::F32, &Device::Cpu).unwrap());
         let states = together.neighbourhood().start_row(&x);
-        let error = together.begin(None, &mut Carried::new(&states));
-        assert!(error.unwrap_err().to_string().contains("context"));
+        let mut without = together.begin(None, &mut Carried::new(&states));
+        let error = without.next(x.slice(1, 0, 2)).check().unwrap_err();
+        assert!(error.to_string().contains("context"), "{error}");
 
         let context = x.zeros_like_batch(&[4]);
         let mut carried = Carried::new(&states);
-        let early = together.begin(Some(&context), &mut carried).unwrap();
-        let error = early.end(&mut carried).unwrap_err();
+        let early = together.begin(Some(&context), &mut carried);
+        let error = early.end(&mut carried).check().unwrap_err();
         assert!(error.to_string().contains("0 of 2 layers"), "{error}");
     }
 }
