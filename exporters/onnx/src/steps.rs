@@ -7,7 +7,10 @@ use zoo_graph::{
     State, Step, Steps, ValueType,
 };
 
-use crate::{Error, Result, lower::Parts};
+use crate::{
+    Error, Result,
+    ops::{OpKind, is, scan::Parts},
+};
 
 /// The parts of a graph that a host drives, each with the name of its file without the ending.
 #[derive(Clone, Debug)]
@@ -69,7 +72,7 @@ impl Cutter<'_> {
         self.types
             .extend(graph.types.iter().map(|(k, v)| (k.clone(), v.clone())));
         for node in &graph.nodes {
-            if node.op == "Identity" {
+            if is(node, OpKind::Identity) {
                 self.aliases
                     .insert(node.outputs[0].clone(), node.inputs[0].clone());
             }
@@ -101,10 +104,14 @@ impl Cutter<'_> {
     /// What computes the nodes of `graph`, which stands within `depth` loops.
     fn program(&mut self, graph: &Graph, depth: usize) -> Result<Vec<Step>> {
         let mut program = Vec::new();
-        let mut rest: Vec<&Node> = graph.nodes.iter().filter(|n| n.op != "Identity").collect();
+        let mut rest: Vec<&Node> = graph
+            .nodes
+            .iter()
+            .filter(|n| !is(n, OpKind::Identity))
+            .collect();
         loop {
             // All that does not wait for the next scan comes before it.
-            let next = rest.iter().position(|n| n.op == "Scan");
+            let next = rest.iter().position(|n| is(n, OpKind::Scan));
             let (mut now, mut later): (Vec<&Node>, Vec<&Node>) = (Vec::new(), Vec::new());
             let mut waiting: BTreeSet<&str> = BTreeSet::new();
             for (i, node) in rest.iter().enumerate() {
@@ -112,7 +119,7 @@ impl Cutter<'_> {
                     .inputs
                     .iter()
                     .any(|input| waiting.contains(self.source(input)));
-                if next.is_some_and(|next| i >= next) && (waits || node.op == "Scan") {
+                if next.is_some_and(|next| i >= next) && (waits || is(node, OpKind::Scan)) {
                     waiting.extend(node.outputs.iter().map(String::as_str));
                     later.push(node);
                 } else {
@@ -293,16 +300,23 @@ impl Cutter<'_> {
         if !body.nodes.iter().any(|n| n.outputs[0] == first) {
             let (zero, one) = (self.list(index, 0)?, self.list(index, 1)?);
             let inputs = [index, &zero, &one, &zero];
-            nodes.push(self.node(&first, "Slice", &inputs, &[], DType::I64, vec![1.into()]));
+            nodes.push(self.node(
+                &first,
+                OpKind::Slice,
+                &inputs,
+                &[],
+                DType::I64,
+                vec![1.into()],
+            ));
         }
         let (dtype, mut shape) = (self.ty(to)?.dtype, self.ty(to)?.shape.clone());
         shape.insert(axis, 1.into());
         let thin = format!("{to}.thin");
         let along = [("axis", Attribute::Int(axis as i64))];
-        nodes.push(self.node(&thin, "Gather", &[of, &first], &along, dtype, shape));
+        nodes.push(self.node(&thin, OpKind::Gather, &[of, &first], &along, dtype, shape));
         let axes = self.list(index, axis as i64)?;
         let shape = self.ty(to)?.shape.clone();
-        nodes.push(self.node(to, "Squeeze", &[&thin, &axes], &[], dtype, shape));
+        nodes.push(self.node(to, OpKind::Squeeze, &[&thin, &axes], &[], dtype, shape));
         // What a scan reads as its slice is now computed in its body.
         for node in &nodes {
             for input in &node.inputs {
@@ -333,7 +347,7 @@ impl Cutter<'_> {
     fn node(
         &mut self,
         output: &str,
-        op: &str,
+        op: OpKind,
         inputs: &[&str],
         attributes: &[(&str, Attribute)],
         dtype: DType,
@@ -343,7 +357,7 @@ impl Cutter<'_> {
         let attributes = attributes.iter();
         Node {
             name: output.into(),
-            op: op.into(),
+            op: op.name().into(),
             inputs: inputs.iter().map(|i| i.to_string()).collect(),
             outputs: vec![output.into()],
             attributes: attributes

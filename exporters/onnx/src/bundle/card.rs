@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use zoo_graph::{DType, Distribution, Port};
 
-use crate::bundle::{GraphEntry, Manifest, STEPS, VariantEntry};
+use super::manifest::{GraphEntry, Manifest, STEPS, VariantEntry};
 
 /// What a card says beyond the manifest.
 #[derive(Clone, Debug, Default, PartialEq)]

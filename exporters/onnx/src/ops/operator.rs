@@ -1,6 +1,13 @@
-//! The operators that files may hold, with what each of them takes at opset 17.
+//! What is known of an operator, and the signature that its nodes are held to.
 
-use zoo_graph::{Attribute, Node};
+use zoo_graph::{Array, Attribute, Node};
+
+use super::{
+    OpKind, Target,
+    args::{Args, Inferred},
+    constants::Constants,
+    rewrite::{Failure, Rewrite},
+};
 
 /// The kind of an attribute's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,229 +19,90 @@ pub(crate) enum Kind {
     Graph,
 }
 
-/// One operator: numbers of inputs and outputs, attributes it may have.
-pub(crate) struct Op {
-    pub name: &'static str,
-    /// Least and most; `MANY` for a variadic end.
+/// The end of a variadic list.
+pub(super) const MANY: usize = usize::MAX;
+/// Exactly one input, or output.
+pub(super) const ONE: (usize, usize) = (1, 1);
+/// Exactly two.
+pub(super) const TWO: (usize, usize) = (2, 2);
+/// An axis as the only attribute.
+pub(super) const AXIS: &[(&str, Kind)] = &[("axis", Kind::Int)];
+
+/// An operator. Its file states what differs from [`Operator::new`].
+pub(crate) struct Operator {
+    pub kind: OpKind,
+    /// Least and most.
     pub inputs: (usize, usize),
+    /// How many of the first inputs may not be left out.
+    pub required: usize,
     pub outputs: (usize, usize),
     pub attributes: &'static [(&'static str, Kind)],
+    /// The operator set that it came with, where files of an older one are written without it.
+    pub since: Option<i64>,
+    /// The types of the outputs. What cannot be proved is an error.
+    pub infer: fn(&Args<'_>) -> Result<Vec<Inferred>, String>,
+    /// Whether the output is the first input, and every other input only says so; told whether both have one type.
+    pub idle: fn(&Args<'_>, bool) -> bool,
+    /// The only output over constants, for folding: cheap operators have it, where types allow.
+    pub evaluate: fn(&Constants<'_>) -> Option<Array>,
+    /// Writes the node in the form that the target computes.
+    pub lower: fn(&mut Rewrite<'_>) -> Result<(), Failure>,
+    /// Whether a target computes a node that was lowered, or what is missing.
+    pub runs: fn(Target, &Node) -> Result<(), String>,
+    /// Each output by definition, one element at a time.
+    #[cfg(test)]
+    pub reference: fn(&super::reference::Operands<'_>) -> Vec<super::reference::Element>,
 }
 
-const MANY: usize = usize::MAX;
-
-use Kind::{Float, Graph, Int, Ints, Text};
-
-const fn op(
-    name: &'static str,
-    inputs: (usize, usize),
-    outputs: (usize, usize),
-    attributes: &'static [(&'static str, Kind)],
-) -> Op {
-    Op {
-        name,
-        inputs,
-        outputs,
-        attributes,
+impl Operator {
+    /// An operator that every target computes as it is, and that is not folded.
+    pub const fn new(
+        kind: OpKind,
+        inputs: (usize, usize),
+        attributes: &'static [(&'static str, Kind)],
+        infer: fn(&Args<'_>) -> Result<Vec<Inferred>, String>,
+    ) -> Self {
+        Self {
+            kind,
+            inputs,
+            required: inputs.0,
+            outputs: ONE,
+            attributes,
+            since: None,
+            infer,
+            idle: |_, _| false,
+            evaluate: |_| None,
+            lower: |cx| {
+                cx.copy(cx.node.clone());
+                Ok(())
+            },
+            runs: |_, _| Ok(()),
+            #[cfg(test)]
+            reference: |of| panic!("the reference has no {}", of.args.node.op),
+        }
     }
 }
 
-const ONE: (usize, usize) = (1, 1);
-const TWO: (usize, usize) = (2, 2);
-const NONE: &[(&str, Kind)] = &[];
-const AXIS: &[(&str, Kind)] = &[("axis", Int)];
-const CONV: &[(&str, Kind)] = &[
-    ("auto_pad", Text),
-    ("dilations", Ints),
-    ("group", Int),
-    ("kernel_shape", Ints),
-    ("pads", Ints),
-    ("strides", Ints),
-];
-const CONV_TRANSPOSE: &[(&str, Kind)] = &[
-    ("auto_pad", Text),
-    ("dilations", Ints),
-    ("group", Int),
-    ("kernel_shape", Ints),
-    ("output_padding", Ints),
-    ("output_shape", Ints),
-    ("pads", Ints),
-    ("strides", Ints),
-];
-const REDUCE: &[(&str, Kind)] = &[("axes", Ints), ("keepdims", Int)];
-const ARG: &[(&str, Kind)] = &[("axis", Int), ("keepdims", Int), ("select_last_index", Int)];
-const SCAN: &[(&str, Kind)] = &[
-    ("body", Graph),
-    ("num_scan_inputs", Int),
-    ("scan_input_axes", Ints),
-    ("scan_input_directions", Ints),
-    ("scan_output_axes", Ints),
-    ("scan_output_directions", Ints),
-];
+/// Says of an operator that rewrites take apart that no target has it.
+pub(super) fn missing(_: Target, _: &Node) -> Result<(), String> {
+    Err("the operator is missing there and has no exact rewrite".into())
+}
 
-/// Sorted by name.
-pub(crate) const OPS: &[Op] = &[
-    op("Abs", ONE, ONE, NONE),
-    op("Add", TWO, ONE, NONE),
-    op("And", TWO, ONE, NONE),
-    op("ArgMax", ONE, ONE, ARG),
-    op("ArgMin", ONE, ONE, ARG),
-    op(
-        "AveragePool",
-        ONE,
-        ONE,
-        &[
-            ("auto_pad", Text),
-            ("ceil_mode", Int),
-            ("count_include_pad", Int),
-            ("kernel_shape", Ints),
-            ("pads", Ints),
-            ("strides", Ints),
-        ],
-    ),
-    op(
-        "BatchNormalization",
-        (5, 5),
-        ONE,
-        &[
-            ("epsilon", Float),
-            ("momentum", Float),
-            ("training_mode", Int),
-        ],
-    ),
-    op("Cast", ONE, ONE, &[("to", Int)]),
-    op("Ceil", ONE, ONE, NONE),
-    op("Clip", (1, 3), ONE, NONE),
-    op("Concat", (1, MANY), ONE, AXIS),
-    op("Conv", (2, 3), ONE, CONV),
-    op("ConvTranspose", (2, 3), ONE, CONV_TRANSPOSE),
-    op("Cos", ONE, ONE, NONE),
-    op("CumSum", TWO, ONE, &[("exclusive", Int), ("reverse", Int)]),
-    op(
-        "DepthToSpace",
-        ONE,
-        ONE,
-        &[("blocksize", Int), ("mode", Text)],
-    ),
-    op("Div", TWO, ONE, NONE),
-    op("Elu", ONE, ONE, &[("alpha", Float)]),
-    op("Equal", TWO, ONE, NONE),
-    op("Erf", ONE, ONE, NONE),
-    op("Exp", ONE, ONE, NONE),
-    op("Expand", TWO, ONE, NONE),
-    op("Floor", ONE, ONE, NONE),
-    op("Gather", TWO, ONE, AXIS),
-    op("GatherElements", TWO, ONE, AXIS),
-    op(
-        "Gemm",
-        (2, 3),
-        ONE,
-        &[
-            ("alpha", Float),
-            ("beta", Float),
-            ("transA", Int),
-            ("transB", Int),
-        ],
-    ),
-    op("GlobalAveragePool", ONE, ONE, NONE),
-    op("Greater", TWO, ONE, NONE),
-    op("GreaterOrEqual", TWO, ONE, NONE),
-    // Of opset 18: read, and taken apart by the lowering; the checker refuses it in a file.
-    op(
-        "GroupNormalization",
-        (3, 3),
-        ONE,
-        &[("epsilon", Float), ("num_groups", Int)],
-    ),
-    op("Identity", ONE, ONE, NONE),
-    op(
-        "If",
-        ONE,
-        (1, MANY),
-        &[("else_branch", Graph), ("then_branch", Graph)],
-    ),
-    op("InstanceNormalization", (3, 3), ONE, &[("epsilon", Float)]),
-    op(
-        "LayerNormalization",
-        (2, 3),
-        ONE,
-        &[("axis", Int), ("epsilon", Float), ("stash_type", Int)],
-    ),
-    op("LeakyRelu", ONE, ONE, &[("alpha", Float)]),
-    op("Less", TWO, ONE, NONE),
-    op("LessOrEqual", TWO, ONE, NONE),
-    op("Log", ONE, ONE, NONE),
-    op("LogSoftmax", ONE, ONE, AXIS),
-    op("Loop", (2, MANY), (1, MANY), &[("body", Graph)]),
-    op("MatMul", TWO, ONE, NONE),
-    op("Max", (1, MANY), ONE, NONE),
-    op(
-        "MaxPool",
-        ONE,
-        ONE,
-        &[
-            ("auto_pad", Text),
-            ("ceil_mode", Int),
-            ("dilations", Ints),
-            ("kernel_shape", Ints),
-            ("pads", Ints),
-            ("storage_order", Int),
-            ("strides", Ints),
-        ],
-    ),
-    op("Min", (1, MANY), ONE, NONE),
-    op("Mul", TWO, ONE, NONE),
-    op("Neg", ONE, ONE, NONE),
-    op("Not", ONE, ONE, NONE),
-    op("Or", TWO, ONE, NONE),
-    op("Pad", (2, 3), ONE, &[("mode", Text)]),
-    op("Pow", TWO, ONE, NONE),
-    op("PRelu", TWO, ONE, NONE),
-    op("ReduceMax", ONE, ONE, REDUCE),
-    op("ReduceMean", ONE, ONE, REDUCE),
-    op("ReduceMin", ONE, ONE, REDUCE),
-    op(
-        "ReduceSum",
-        (1, 2),
-        ONE,
-        &[("keepdims", Int), ("noop_with_empty_axes", Int)],
-    ),
-    op("Relu", ONE, ONE, NONE),
-    op("Reshape", TWO, ONE, &[("allowzero", Int)]),
-    op(
-        "Resize",
-        (3, 4),
-        ONE,
-        &[
-            ("coordinate_transformation_mode", Text),
-            ("mode", Text),
-            ("nearest_mode", Text),
-        ],
-    ),
-    op("Scan", (1, MANY), (1, MANY), SCAN),
-    op("ScatterND", (3, 3), ONE, &[("reduction", Text)]),
-    op("Sigmoid", ONE, ONE, NONE),
-    op("Sign", ONE, ONE, NONE),
-    op("Sin", ONE, ONE, NONE),
-    op("Slice", (3, 5), ONE, NONE),
-    op("Softmax", ONE, ONE, AXIS),
-    op("Softplus", ONE, ONE, NONE),
-    op("Split", (1, 2), (1, MANY), AXIS),
-    op("Sqrt", ONE, ONE, NONE),
-    op("Squeeze", (1, 2), ONE, NONE),
-    op("Sub", TWO, ONE, NONE),
-    op("Tanh", ONE, ONE, NONE),
-    op("Tile", TWO, ONE, NONE),
-    op("Transpose", ONE, ONE, &[("perm", Ints)]),
-    op("Unsqueeze", TWO, ONE, NONE),
-    op("Where", (3, 3), ONE, NONE),
-];
+/// The types of a node's outputs.
+pub(crate) fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
+    let op = super::find(&args.node.op).ok_or("the operator is unknown")?;
+    (op.infer)(args)
+}
 
-/// Holds a node against the table: operator known, counts right, attributes known and of their kind, required inputs there.
-pub(crate) fn conforms(node: &Node) -> Result<(), String> {
-    let Some(op) = OPS.iter().find(|op| op.name == node.op) else {
-        return Err("the operator is unknown".into());
-    };
+/// Whether a target computes a node that was lowered, or what is missing.
+pub(crate) fn runs(target: Target, node: &Node) -> Result<(), String> {
+    let op = super::find(&node.op).ok_or("the operator is unknown")?;
+    (op.runs)(target, node)
+}
+
+/// Holds a node against its operator: known, counts right, attributes known and of their kind, required inputs there.
+pub(crate) fn conforms(node: &Node) -> Result<&'static Operator, String> {
+    let op = super::find(&node.op).ok_or("the operator is unknown")?;
     for (what, n, (least, most)) in [
         ("inputs", node.inputs.len(), op.inputs),
         ("outputs", node.outputs.len(), op.outputs),
@@ -248,14 +116,8 @@ pub(crate) fn conforms(node: &Node) -> Result<(), String> {
             return Err(format!("it has {n} {what}, the operator takes {range}"));
         }
     }
-    // Resize's second input is a region that only another mode reads; Clip's bounds are each optional, and so are a Loop's count and condition.
-    let required = match node.op.as_str() {
-        "Resize" => 1,
-        "Clip" => 1,
-        "Loop" => 0,
-        _ => op.inputs.0,
-    };
-    if let Some(i) = node.inputs.iter().take(required).position(String::is_empty) {
+    let mut required = node.inputs.iter().take(op.required);
+    if let Some(i) = required.position(String::is_empty) {
         return Err(format!("input {i} is left out"));
     }
     if node.outputs[0].is_empty() {
@@ -266,37 +128,16 @@ pub(crate) fn conforms(node: &Node) -> Result<(), String> {
             return Err(format!("the operator has no attribute {name:?}"));
         };
         let got = match value {
-            Attribute::Int(_) => Some(Int),
-            Attribute::Float(_) => Some(Float),
-            Attribute::Text(_) => Some(Text),
-            Attribute::Ints(_) => Some(Ints),
-            Attribute::Graph(_) => Some(Graph),
+            Attribute::Int(_) => Some(Kind::Int),
+            Attribute::Float(_) => Some(Kind::Float),
+            Attribute::Text(_) => Some(Kind::Text),
+            Attribute::Ints(_) => Some(Kind::Ints),
+            Attribute::Graph(_) => Some(Kind::Graph),
             Attribute::Floats(_) | Attribute::Tensor(_) => None,
         };
         if got != Some(*kind) {
             return Err(format!("attribute {name:?} is not of the kind {kind:?}"));
         }
     }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_has_no_operator_twice() {
-        for (i, op) in OPS.iter().enumerate() {
-            assert!(
-                OPS[..i].iter().all(|other| other.name != op.name),
-                "{}",
-                op.name
-            );
-            assert!(
-                op.inputs.0 <= op.inputs.1 && op.outputs.0 >= 1,
-                "{}",
-                op.name
-            );
-        }
-    }
+    Ok(op)
 }

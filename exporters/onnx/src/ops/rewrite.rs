@@ -1,14 +1,16 @@
 //! What a rewrite works with: the node, what is known of its inputs, and the graph that grows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use zoo_graph::{Array, Attribute, Dim, Graph, Initializer, Node, ValueType};
 
-use super::Target;
-use crate::{
-    scope::Scope,
-    shape::{self, Args},
+use super::{
+    OpKind, Target,
+    args::{Args, Inferred, Scope, Values},
+    constants,
+    operator::infer,
 };
+use crate::Error;
 
 pub(super) type Attributes = BTreeMap<String, Attribute>;
 
@@ -20,28 +22,111 @@ pub(super) fn attributes<const K: usize>(pairs: [(&str, Attribute); K]) -> Attri
         .collect()
 }
 
+/// The attribute that says `axis`.
+pub(super) fn along(axis: usize) -> Attributes {
+    attributes([("axis", Attribute::Int(axis as i64))])
+}
+
 pub(super) fn ints(values: &[usize]) -> Attribute {
     Attribute::Ints(values.iter().map(|&v| v as i64).collect())
 }
 
+/// Why a node cannot be written for a target.
+pub(crate) enum Failure {
+    /// What is missing, and the way out.
+    Reason(String),
+    /// A node of its body cannot be written.
+    Body(Error),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(reason: &str) -> Self {
+        Self::Reason(reason.into())
+    }
+}
+
+/// A graph that is being written.
+pub(crate) struct Output {
+    pub graph: Graph,
+    constants: HashMap<String, usize>,
+}
+
+impl Output {
+    /// Ports, constants and types of `graph`, without its nodes.
+    pub fn of(graph: &Graph) -> Self {
+        let named = graph.initializers.iter().enumerate();
+        Self {
+            constants: named.map(|(i, c)| (c.name.clone(), i)).collect(),
+            graph: Graph {
+                name: graph.name.clone(),
+                inputs: graph.inputs.clone(),
+                outputs: graph.outputs.clone(),
+                initializers: graph.initializers.clone(),
+                nodes: Vec::with_capacity(graph.nodes.len()),
+                types: graph.types.clone(),
+            },
+        }
+    }
+
+    fn constant(&self, name: &str) -> Option<&Array> {
+        let at = *self.constants.get(name)?;
+        Some(&self.graph.initializers[at].value)
+    }
+}
+
+/// What is written so far, and what it can see.
+struct Visible<'a>(&'a Output, &'a Scope<'a>);
+
+impl Values for Visible<'_> {
+    fn ty(&self, name: &str) -> Option<&ValueType> {
+        self.0.graph.types.get(name).or_else(|| self.1.ty(name))
+    }
+
+    fn constant(&self, name: &str) -> Option<&Array> {
+        self.0.constant(name).or_else(|| self.1.constant(name))
+    }
+}
+
+/// Lowers a body, within the graph that its node stands in.
+pub(crate) type LowerBody<'a> = &'a dyn Fn(&Graph) -> crate::Result<Graph>;
+
 /// One rewrite.
-pub(super) struct Cx<'a> {
-    scope: &'a Scope<'a>,
+pub(crate) struct Rewrite<'a> {
+    pub(super) scope: &'a Scope<'a>,
     pub node: &'a Node,
     pub args: Args<'a>,
     pub target: Target,
-    out: &'a mut Graph,
+    out: &'a mut Output,
+    body: LowerBody<'a>,
 }
 
-impl<'a> Cx<'a> {
-    pub fn new(scope: &'a Scope<'a>, node: &'a Node, target: Target, out: &'a mut Graph) -> Self {
+impl<'a> Rewrite<'a> {
+    pub fn new(
+        scope: &'a Scope<'a>,
+        node: &'a Node,
+        target: Target,
+        out: &'a mut Output,
+        body: LowerBody<'a>,
+    ) -> Self {
         Self {
             scope,
             node,
-            args: scope.args(node),
+            args: Args::of(node, scope),
             target,
             out,
+            body,
         }
+    }
+
+    /// A body in the form of the target.
+    pub fn body(&self, body: &Graph) -> Result<Graph, Failure> {
+        (self.body)(body).map_err(Failure::Body)
     }
 
     /// The name of input `i`.
@@ -50,11 +135,6 @@ impl<'a> Cx<'a> {
             Some(name) if !name.is_empty() => Ok(name),
             _ => Err(format!("input {i} is missing")),
         }
-    }
-
-    /// The node's constant input `i`.
-    pub fn constant(&self, i: usize) -> Option<&'a Array> {
-        self.args.constants.get(i).copied().flatten()
     }
 
     /// The type recorded for output `i`.
@@ -66,7 +146,8 @@ impl<'a> Cx<'a> {
     }
 
     pub fn ty(&self, name: &str) -> Option<&ValueType> {
-        self.out.types.get(name).or_else(|| self.scope.ty(name))
+        let own = self.out.graph.types.get(name);
+        own.or_else(|| self.scope.ty(name))
     }
 
     /// A name below the node's first output that nothing has yet.
@@ -84,25 +165,22 @@ impl<'a> Cx<'a> {
     /// States the type of a value that a node written by hand gives; gives its name.
     pub fn define(&mut self, suffix: &str, ty: ValueType) -> String {
         let name = self.fresh(suffix);
-        self.out.types.insert(name.clone(), ty);
+        self.out.graph.types.insert(name.clone(), ty);
         name
     }
 
     /// Adds a constant named after the node; gives its name.
     pub fn add(&mut self, suffix: &str, value: Array) -> String {
         let name = self.fresh(suffix);
-        self.add_named(name, value)
-    }
-
-    /// Adds a constant under a name that nothing has yet.
-    pub fn add_named(&mut self, name: String, value: Array) -> String {
         let shape = value.shape().iter().map(|&d| d.into()).collect();
         let ty = ValueType {
             dtype: value.dtype(),
             shape,
         };
-        self.out.types.insert(name.clone(), ty);
-        self.out.initializers.push(Initializer {
+        self.out.graph.types.insert(name.clone(), ty);
+        let initializers = &mut self.out.graph.initializers;
+        self.out.constants.insert(name.clone(), initializers.len());
+        initializers.push(Initializer {
             name: name.clone(),
             value,
         });
@@ -112,7 +190,7 @@ impl<'a> Cx<'a> {
     /// A scalar of the element type of value `like`.
     pub fn scalar(&mut self, suffix: &str, value: f64, like: &str) -> Result<String, String> {
         let dtype = self.ty(like).ok_or("an operand has no type")?.dtype;
-        let array = crate::eval::scalar(dtype, value)?;
+        let array = constants::scalar(dtype, value)?;
         Ok(self.add(suffix, array))
     }
 
@@ -123,10 +201,15 @@ impl<'a> Cx<'a> {
     }
 
     /// Appends a node with one new output, whose type follows from its inputs; gives the output's name.
-    pub fn emit(
+    pub fn emit(&mut self, suffix: &str, op: OpKind, inputs: &[&str]) -> Result<String, String> {
+        self.emit_with(suffix, op, inputs, Attributes::new())
+    }
+
+    /// [`emit`](Self::emit) with attributes.
+    pub fn emit_with(
         &mut self,
         suffix: &str,
-        op: &str,
+        op: OpKind,
         inputs: &[&str],
         attributes: Attributes,
     ) -> Result<String, String> {
@@ -134,35 +217,31 @@ impl<'a> Cx<'a> {
         let tail = output.strip_prefix(&self.node.outputs[0]).unwrap_or(suffix);
         let node = Node {
             name: format!("{}{tail}", self.node.name),
-            op: op.into(),
+            op: op.name().into(),
             inputs: inputs.iter().map(|i| i.to_string()).collect(),
             outputs: vec![output.clone()],
             attributes,
             origin: self.node.origin.clone(),
         };
-        let constant = |name: &str| {
-            self.out
-                .initializer(name)
-                .or_else(|| self.scope.constant(name))
-        };
-        let args = Args {
-            node: &node,
-            types: node.inputs.iter().map(|i| self.ty(i)).collect(),
-            constants: node.inputs.iter().map(|i| constant(i)).collect(),
-        };
-        let inferred = shape::infer(&args)?;
-        let ty = inferred.first().and_then(shape::Inferred::complete);
-        let ty = ty.ok_or_else(|| format!("the shape of its {op} cannot be stated"))?;
-        self.out.types.insert(output.clone(), ty);
-        self.out.nodes.push(node);
+        let visible = Visible(self.out, self.scope);
+        let inferred = infer(&Args::of(&node, &visible))?;
+        let ty = inferred.first().and_then(Inferred::complete);
+        let ty = ty.ok_or_else(|| format!("the shape of its {} cannot be stated", op.name()))?;
+        self.out.graph.types.insert(output.clone(), ty);
+        self.out.graph.nodes.push(node);
         Ok(output)
     }
 
     /// Appends the node that computes the original's only output.
-    pub fn finish(&mut self, op: &str, inputs: &[&str], attributes: Attributes) {
+    pub fn finish(&mut self, op: OpKind, inputs: &[&str]) {
+        self.finish_with(op, inputs, Attributes::new());
+    }
+
+    /// [`finish`](Self::finish) with attributes.
+    pub fn finish_with(&mut self, op: OpKind, inputs: &[&str], attributes: Attributes) {
         self.copy(Node {
             name: self.node.name.clone(),
-            op: op.into(),
+            op: op.name().into(),
             inputs: inputs.iter().map(|i| i.to_string()).collect(),
             outputs: self.node.outputs[..1].to_vec(),
             attributes,
@@ -183,7 +262,12 @@ impl<'a> Cx<'a> {
         while node.inputs.last().is_some_and(String::is_empty) {
             node.inputs.pop();
         }
-        self.out.nodes.push(node);
+        self.out.graph.nodes.push(node);
+    }
+
+    /// Appends the node that gives this value as the original's only output.
+    pub fn pass(&mut self, value: &str) {
+        self.finish(OpKind::Identity, &[value]);
     }
 
     /// The fixed sizes of a shape.

@@ -1,17 +1,12 @@
 use std::collections::BTreeMap;
 
-use zoo_graph::{Attribute, Node};
+use zoo_graph::{Array, Attribute, Node, ValueType};
 
 use super::*;
+use crate::edit::type_of;
 
 fn run(op: &str, attributes: &[(&str, Attribute)], inputs: &[Array]) -> Option<Array> {
-    let types: Vec<ValueType> = inputs
-        .iter()
-        .map(|a| ValueType {
-            dtype: a.dtype(),
-            shape: a.shape().iter().map(|&d| d.into()).collect(),
-        })
-        .collect();
+    let types: Vec<ValueType> = inputs.iter().map(type_of).collect();
     let node = Node {
         op: op.into(),
         inputs: (0..inputs.len()).map(|i| i.to_string()).collect(),
@@ -27,7 +22,7 @@ fn run(op: &str, attributes: &[(&str, Attribute)], inputs: &[Array]) -> Option<A
         types: types.iter().map(Some).collect(),
         constants: inputs.iter().map(Some).collect(),
     };
-    evaluate(&args).map(|mut outputs| outputs.remove(0))
+    evaluate(&args)
 }
 
 fn f(shape: &[usize], values: &[f32]) -> Array {
@@ -150,4 +145,25 @@ fn what_would_grow_or_fail_stays_a_node() {
     assert_eq!(run("Div", &[], &[i(&[1]), i(&[0])]), None);
     assert_eq!(run("Mul", &[], &[i(&[i64::MAX]), i(&[2])]), None);
     assert_eq!(run("Erf", &[], &[f(&[1], &[0.])]), None);
+}
+
+#[test]
+fn every_operator_stands_in_one_file() {
+    let all: Vec<&Operator> = FILES.iter().copied().flatten().collect();
+    for op in &all {
+        let name = op.kind.name();
+        assert_eq!(find(name).map(|found| found.kind), Some(op.kind));
+        assert!(
+            op.required <= op.inputs.0 && op.inputs.0 <= op.inputs.1,
+            "{name}"
+        );
+        assert!(op.outputs.0 >= 1, "{name}");
+    }
+    let mut kinds: Vec<OpKind> = all.iter().map(|op| op.kind).collect();
+    kinds.sort_unstable();
+    let declared: Vec<OpKind> = OpKind::ALL.to_vec();
+    assert_eq!(
+        kinds, declared,
+        "each kind has one entry in the file that declares it"
+    );
 }

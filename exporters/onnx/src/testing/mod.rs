@@ -4,9 +4,12 @@ mod reference;
 
 use std::collections::BTreeMap;
 
-use zoo_graph::{Array, Attribute, DType, Graph, Initializer, Node, Port, ValueType};
+use zoo_graph::{Array, Attribute, DType, Graph, Initializer, Node, Port};
 
-use crate::scope::Scope;
+use crate::{
+    edit::type_of,
+    ops::{Args, Scope, conforms, infer},
+};
 pub(crate) use reference::run;
 
 /// A graph under construction; types follow from the nodes.
@@ -84,8 +87,8 @@ impl Net {
                 .collect::<BTreeMap<_, _>>(),
             origin: Some("net.rs:1".into()),
         };
-        crate::ops::conforms(&node).unwrap_or_else(|e| panic!("{op}: {e}"));
-        let types = crate::shape::infer(&Scope::new(&self.graph, None).args(&node))
+        conforms(&node).unwrap_or_else(|e| panic!("{op}: {e}"));
+        let types = infer(&Args::of(&node, &Scope::new(&self.graph, None)))
             .unwrap_or_else(|e| panic!("{op}: {e}"));
         for (name, ty) in outputs.iter().zip(types) {
             self.graph
@@ -110,13 +113,6 @@ impl Net {
             self.graph.validate().unwrap();
         }
         self.graph
-    }
-}
-
-pub(crate) fn type_of(value: &Array) -> ValueType {
-    ValueType {
-        dtype: value.dtype(),
-        shape: value.shape().iter().map(|&d| d.into()).collect(),
     }
 }
 

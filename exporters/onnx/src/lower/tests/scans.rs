@@ -1,6 +1,6 @@
 //! Scans within scans, in the form of each target.
 
-use zoo_graph::{Attribute, Graph, Port};
+use zoo_graph::{Attribute, Graph, Node, Port};
 
 use super::super::*;
 use crate::{

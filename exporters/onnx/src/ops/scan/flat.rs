@@ -5,10 +5,15 @@ use std::collections::BTreeSet;
 use zoo_graph::{Array, Attribute, DType, Dim, Graph, Initializer, Node, Port, ValueType};
 
 use super::{
-    super::context::{Attributes, Cx, attributes, ints},
-    Parts, along, error, fixed, node,
+    super::{
+        OpKind,
+        args::{Scope, Values},
+        cast, is,
+        rewrite::{Attributes, Failure, Rewrite, along, attributes, ints},
+    },
+    Parts, error, fixed, node,
 };
-use crate::{optimize::redirect, scope::Scope};
+use crate::edit::redirect;
 
 /// The scan within a scan's body, if there is exactly one and nothing deeper.
 fn inner(body: &Graph) -> Result<Option<(usize, &Node)>, String> {
@@ -22,7 +27,7 @@ fn inner(body: &Graph) -> Result<Option<(usize, &Node)>, String> {
     };
     let deeper = |body: &Graph| body.nodes.iter().any(|n| n.bodies().next().is_some());
     match loops.next() {
-        None if first.1.op == "Scan" && !first.1.bodies().any(deeper) => Ok(Some(first)),
+        None if is(first.1, OpKind::Scan) && !first.1.bodies().any(deeper) => Ok(Some(first)),
         _ => Err("rows with loops of their own do not become one flat scan".into()),
     }
 }
@@ -30,25 +35,19 @@ fn inner(body: &Graph) -> Result<Option<(usize, &Node)>, String> {
 /// Scans over rows whose bodies scan pixels, as one scan over all pixels: tract runs no scan within a scan.
 ///
 /// A row's part is computed at each of its pixels, from states that change after the row's last pixel only.
-/// `finish` lowers the body.
-pub(in crate::lower) fn flatten(
-    cx: &mut Cx<'_>,
-    scope: &Scope<'_>,
-    finish: impl FnOnce(Graph) -> crate::Result<Graph>,
-) -> Result<crate::Result<()>, String> {
+pub(super) fn flatten(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     let rows = cx.node;
     let outer = Parts::of(rows, |name| cx.ty(name).cloned())?;
     let Some((at, pixels)) = inner(outer.body)? else {
         let mut body = outer.body.clone();
         separate(&mut body, outer.states);
-        return Ok(finish(body).map(|body| {
-            let mut node = rows.clone();
-            let body = Attribute::Graph(Box::new(body));
-            node.attributes.insert("body".into(), body);
-            cx.copy(node);
-        }));
+        let body = Attribute::Graph(Box::new(cx.body(&body)?));
+        let mut node = rows.clone();
+        node.attributes.insert("body".into(), body);
+        cx.copy(node);
+        return Ok(());
     };
-    let within = Scope::new(outer.body, Some(scope));
+    let within = Scope::new(outer.body, Some(cx.scope));
     let line = Parts::of(pixels, |name| within.ty(name).cloned())?;
     if line.steps < 2 {
         // tract 0.23 fails to prepare such a scan: its inputs and those of its body no longer agree in number.
@@ -63,11 +62,9 @@ pub(in crate::lower) fn flatten(
     flat.row_so_far()?;
     flat.end_of_row(after, &place)?;
     flat.drawn()?;
-    let body = flat.body(scope)?;
-    match finish(body) {
-        Ok(body) => flat.write(body).map(Ok),
-        Err(error) => Ok(Err(error)),
-    }
+    let body = flat.body()?;
+    let body = flat.cx.body(&body)?;
+    Ok(flat.write(body)?)
 }
 
 /// Gives each collected output of a body a name that nothing reads: tract adds the dimension of the steps for every reader. And it
@@ -85,7 +82,7 @@ fn separate(body: &mut Graph, states: usize) {
         body.types.insert(copy.clone(), port.value_type());
         body.nodes.push(Node {
             name: copy.clone(),
-            op: "Identity".into(),
+            op: OpKind::Identity.name().into(),
             inputs: vec![port.name],
             outputs: vec![copy.clone()],
             ..Node::default()
@@ -117,7 +114,7 @@ struct State {
 
 /// The flat scan as it grows: its body, and what the body is given and gives.
 struct Flat<'a, 'c> {
-    cx: &'a mut Cx<'c>,
+    cx: &'a mut Rewrite<'c>,
     outer: Parts<'c>,
     pixels: &'c Node,
     line: Parts<'c>,
@@ -130,7 +127,7 @@ struct Flat<'a, 'c> {
 }
 
 impl<'a, 'c> Flat<'a, 'c> {
-    fn new(cx: &'a mut Cx<'c>, outer: Parts<'c>, pixels: &'c Node, line: Parts<'c>) -> Self {
+    fn new(cx: &'a mut Rewrite<'c>, outer: Parts<'c>, pixels: &'c Node, line: Parts<'c>) -> Self {
         let mut types = outer.body.types.clone();
         types.extend(line.body.types.clone());
         let graph = Graph {
@@ -167,10 +164,10 @@ impl<'a, 'c> Flat<'a, 'c> {
         let zero = batched(cx).ok_or("nothing that it reads has the batch")?;
         let axes: Vec<usize> = (0..cx.ty(&zero).map_or(0, |t| t.shape.len())).collect();
         let over = attributes([("axes", ints(&axes)), ("keepdims", Attribute::Int(0))]);
-        let zero = cx.emit("one", "ReduceMean", &[&zero], over)?;
+        let zero = cx.emit_with("one", OpKind::ReduceMean, &[&zero], over)?;
         let nothing = cx.scalar("zero", 0.0, &zero)?;
-        let zero = cx.emit("empty", "Mul", &[&zero, &nothing], Attributes::new())?;
-        let columns = cx.emit("places", "Add", &[&columns, &zero], Attributes::new())?;
+        let zero = cx.emit("empty", OpKind::Mul, &[&zero, &nothing])?;
+        let columns = cx.emit("places", OpKind::Add, &[&columns, &zero])?;
 
         let here = self.define("place", fixed(DType::F32, &[]));
         self.scanned.push((columns, 0, here.clone()));
@@ -180,11 +177,20 @@ impl<'a, 'c> Flat<'a, 'c> {
             last: self.define("is_last", fixed(DType::Bool, &[])),
             column: self.define("column", fixed(DType::I64, &[])),
         };
-        self.push("Less", &[&here, &low], &place.first, Attributes::new());
-        self.push("Greater", &[&here, &high], &place.last, Attributes::new());
-        let to = crate::tensor::dtype_code(DType::I64);
-        let to = attributes([("to", Attribute::Int(to.into()))]);
-        self.push("Cast", &[&here], &place.column, to);
+        self.push(
+            OpKind::Less,
+            &[&here, &low],
+            &place.first,
+            Attributes::new(),
+        );
+        self.push(
+            OpKind::Greater,
+            &[&here, &high],
+            &place.last,
+            Attributes::new(),
+        );
+        let to = cast::to(DType::I64);
+        self.push(OpKind::Cast, &[&here], &place.column, to);
         Ok(place)
     }
 
@@ -213,17 +219,16 @@ impl<'a, 'c> Flat<'a, 'c> {
                     sizes.push(dim.fixed().ok_or("only the batch may be symbolic")? as i64);
                 }
                 let sizes = self.cx.list("pixels_shape", &sizes)?;
-                let none = Attributes::new();
-                let line = self.cx.emit("pixels", "Reshape", &[source, &sizes], none)?;
+                let line = self.cx.emit("pixels", OpKind::Reshape, &[source, &sizes])?;
                 let name = self.line.body.inputs[self.line.states + k].name.clone();
                 self.scanned.push((line, axis, name));
                 cut[k] = true;
             } else {
                 let row: Vec<i64> = (0..steps).map(|t| (t / width) as i64).collect();
                 let row = self.cx.list("rows", &row)?;
-                let repeated = self
-                    .cx
-                    .emit("repeated", "Gather", &[source, &row], along(axis))?;
+                let repeated =
+                    self.cx
+                        .emit_with("repeated", OpKind::Gather, &[source, &row], along(axis))?;
                 self.scanned.push((repeated, axis, port.name.clone()));
             }
         }
@@ -238,13 +243,13 @@ impl<'a, 'c> Flat<'a, 'c> {
         for ((port, start), next) in states.iter().zip(starts).zip(&body.outputs) {
             let name = self.define(&format!("{}/before", port.name), port.value_type());
             let inputs = [&place.first, start, &name];
-            self.push("Where", &inputs, &port.name, Attributes::new());
+            self.push(OpKind::Where, &inputs, &port.name, Attributes::new());
             self.carry(name, port.value_type(), next.name.clone())?;
         }
         for (k, (port, source)) in slices.iter().zip(sources).enumerate() {
             if !cut[k] {
                 let axis = along(self.line.input_axes[k]);
-                self.push("Gather", &[source, &place.column], &port.name, axis);
+                self.push(OpKind::Gather, &[source, &place.column], &port.name, axis);
             }
         }
         self.graph.nodes.extend_from_slice(&body.nodes);
@@ -272,14 +277,19 @@ impl<'a, 'c> Flat<'a, 'c> {
                 let (from, to) = (self.list(1)?, self.list(width as i64)?);
                 let kept = self.define(&format!("{row}/kept"), long(width - 1));
                 let inputs = [&name, &from, &to, &axes];
-                self.push("Slice", &inputs, &kept, Attributes::new());
+                self.push(OpKind::Slice, &inputs, &kept, Attributes::new());
                 parts.push(kept);
             }
             let new = self.define(&format!("{row}/new"), long(1));
-            self.push("Unsqueeze", &[&port.name, &axes], &new, Attributes::new());
+            self.push(
+                OpKind::Unsqueeze,
+                &[&port.name, &axes],
+                &new,
+                Attributes::new(),
+            );
             parts.push(new);
             self.push(
-                "Concat",
+                OpKind::Concat,
                 &parts.iter().collect::<Vec<_>>(),
                 row,
                 along(axis),
@@ -302,7 +312,7 @@ impl<'a, 'c> Flat<'a, 'c> {
             let name = self.define(&format!("{}/after", port.name), port.value_type());
             let new = resolve(aliased(body, &body.outputs[i].name), self.pixels, next);
             let inputs = [&place.last, &new, &port.name];
-            self.push("Where", &inputs, &name, Attributes::new());
+            self.push(OpKind::Where, &inputs, &name, Attributes::new());
             states.push(State {
                 start: self.cx.node.inputs[i].clone(),
                 name: port.name.clone(),
@@ -334,7 +344,7 @@ impl<'a, 'c> Flat<'a, 'c> {
     }
 
     /// The body, with its ports.
-    fn body(&mut self, scope: &Scope<'_>) -> Result<Graph, String> {
+    fn body(&mut self) -> Result<Graph, String> {
         let mut graph = std::mem::take(&mut self.graph);
         for State { name, ty, .. } in &self.states {
             let port = Port::new(name, ty.dtype, ty.shape.clone());
@@ -347,7 +357,7 @@ impl<'a, 'c> Flat<'a, 'c> {
         }
         let next = self.states.iter().map(|state| &state.next);
         for name in next.chain(self.collected.iter().map(|(name, ..)| name)) {
-            let ty = graph.types.get(name).or_else(|| scope.ty(name));
+            let ty = graph.types.get(name).or_else(|| self.cx.scope.ty(name));
             let ty = ty.ok_or_else(|| format!("the type of {name:?} is not recorded"))?;
             let port = Port::new(name, ty.dtype, ty.shape.clone());
             graph.outputs.push(port);
@@ -384,7 +394,7 @@ impl<'a, 'c> Flat<'a, 'c> {
             let inputs = [line.as_str(), &sizes];
             let none = Attributes::new();
             let name = format!("{target}/reshape");
-            reshapes.push(node(&name, "Reshape", &inputs, &[target], none, rows));
+            reshapes.push(node(&name, OpKind::Reshape, &inputs, &[target], none, rows));
             outputs.push(line);
         }
         let input_axes: Vec<usize> = self.scanned.iter().map(|(_, axis, _)| *axis).collect();
@@ -397,7 +407,7 @@ impl<'a, 'c> Flat<'a, 'c> {
         if !output_axes.is_empty() {
             all.insert("scan_output_axes".into(), ints(&output_axes));
         }
-        let mut written = node(&rows.name, "Scan", &[], &[], all, rows);
+        let mut written = node(&rows.name, OpKind::Scan, &[], &[], all, rows);
         let starts = self.states.into_iter().map(|state| state.start);
         let scanned = self.scanned.into_iter().map(|(name, ..)| name);
         written.inputs = starts.chain(scanned).collect();
@@ -458,7 +468,7 @@ impl<'a, 'c> Flat<'a, 'c> {
         name
     }
 
-    fn push(&mut self, op: &str, inputs: &[&String], output: &str, attributes: Attributes) {
+    fn push(&mut self, op: OpKind, inputs: &[&String], output: &str, attributes: Attributes) {
         let inputs: Vec<&str> = inputs.iter().map(|input| input.as_str()).collect();
         let written = node(output, op, &inputs, &[output], attributes, self.cx.node);
         self.graph.nodes.push(written);
@@ -497,7 +507,7 @@ fn aliased<'a>(body: &'a Graph, name: &'a str) -> &'a str {
     let source = body
         .nodes
         .iter()
-        .find(|n| n.op == "Identity" && n.outputs[0] == name);
+        .find(|n| is(n, OpKind::Identity) && n.outputs[0] == name);
     source.map_or(name, |node| aliased(body, &node.inputs[0]))
 }
 
@@ -520,7 +530,7 @@ fn keep_defined(graph: &mut Graph) {
 }
 
 /// A value of the batch that the scan reads.
-fn batched(cx: &Cx<'_>) -> Option<String> {
+fn batched(cx: &Rewrite<'_>) -> Option<String> {
     let has_batch = |name: &&String| {
         let ty = cx.ty(name);
         ty.is_some_and(|t| t.dtype == DType::F32 && t.shape.first() == Some(&Dim::batch()))
@@ -529,7 +539,7 @@ fn batched(cx: &Cx<'_>) -> Option<String> {
 }
 
 /// Zeros of a type, with the batch of what the scan reads.
-fn zeros(cx: &mut Cx<'_>, ty: &ValueType) -> Result<String, String> {
+fn zeros(cx: &mut Rewrite<'_>, ty: &ValueType) -> Result<String, String> {
     if ty.dtype != DType::F32 {
         return Err(format!("states of pixels must be f32, one is {ty}"));
     }
@@ -542,23 +552,22 @@ fn zeros(cx: &mut Cx<'_>, ty: &ValueType) -> Result<String, String> {
     let sizes = cx.fixed(&ty.shape[1..])?;
     let like = &batched(cx).ok_or("nothing that it reads has the batch")?;
     let rank = cx.ty(like).map_or(1, |t| t.shape.len()) as i64;
-    let none = Attributes::new;
     let mut one = like.clone();
     if rank > 1 {
         let axes: Vec<i64> = (1..rank).collect();
         let from = cx.list("from", &vec![0; axes.len()])?;
         let to = cx.list("to", &vec![1; axes.len()])?;
         let axes = cx.list("axes", &axes)?;
-        one = cx.emit("one", "Slice", &[&one, &from, &to, &axes], none())?;
+        one = cx.emit("one", OpKind::Slice, &[&one, &from, &to, &axes])?;
     }
     let mut shape = vec![1; ty.shape.len()];
     shape[0] = -1;
     let shape = cx.list("one_shape", &shape)?;
-    let one = cx.emit("ones", "Reshape", &[&one, &shape], none())?;
+    let one = cx.emit("ones", OpKind::Reshape, &[&one, &shape])?;
     let zero = cx.scalar("zero", 0.0, &one)?;
-    let zero = cx.emit("empty", "Mul", &[&one, &zero], none())?;
+    let zero = cx.emit("empty", OpKind::Mul, &[&one, &zero])?;
     let mut shape = vec![1];
     shape.extend(sizes.iter().map(|&s| s as i64));
     let shape = cx.list("zeros_shape", &shape)?;
-    cx.emit("zeros", "Expand", &[&zero, &shape], none())
+    cx.emit("zeros", OpKind::Expand, &[&zero, &shape])
 }

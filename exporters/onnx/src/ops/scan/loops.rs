@@ -3,17 +3,20 @@
 use zoo_graph::{Array, Attribute, Dim, Graph, Port, ValueType};
 
 use super::{
-    super::context::{Attributes, Cx, attributes, ints},
-    Parts, along, error, node,
+    super::{
+        OpKind,
+        rewrite::{Attributes, Failure, Rewrite, along, attributes, ints},
+    },
+    Parts, error, node,
 };
 
 /// `value` with `axis` in front, so that what a step gathers lies in one piece: single values far apart cost more than all arithmetic of a pixel.
-fn to_front(cx: &mut Cx<'_>, value: &str, axis: usize) -> Result<String, String> {
+fn to_front(cx: &mut Rewrite<'_>, value: &str, axis: usize) -> Result<String, String> {
     let ty = cx.ty(value).ok_or("the type of an input is not recorded")?;
     let mut perm: Vec<usize> = (0..ty.shape.len()).filter(|&d| d != axis).collect();
     perm.insert(0, axis);
     let perm = attributes([("perm", ints(&perm))]);
-    cx.emit("steps", "Transpose", &[value], perm)
+    cx.emit_with("steps", OpKind::Transpose, &[value], perm)
 }
 
 /// Ports that one value can carry, side by side along their last dimension: each is a node of its own in every step otherwise. Those that are `alone` are left so.
@@ -64,11 +67,7 @@ fn declare(body: &mut Graph, name: &str, ports: &[Port], pack: &[usize]) -> Stri
 
 /// A `Loop` that computes what the `Scan` does: a step gathers its slices, those alike at once; outputs, which a Loop stacks in front, are
 /// packed likewise, then transposed.
-/// `finish` lowers the body.
-pub(in crate::lower) fn to_loop(
-    cx: &mut Cx<'_>,
-    finish: impl FnOnce(Graph) -> crate::Result<Graph>,
-) -> Result<crate::Result<()>, String> {
+pub(super) fn to_loop(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     let scan = cx.node;
     let parts = Parts::of(scan, |name| cx.ty(name).cloned())?;
     let steps = i64::try_from(parts.steps).map_err(|e| e.to_string())?;
@@ -93,7 +92,7 @@ pub(in crate::lower) fn to_loop(
     }
     body.nodes.push(node(
         &goes_on,
-        "Identity",
+        OpKind::Identity,
         &[&more],
         &[&goes_on],
         Attributes::new(),
@@ -102,7 +101,7 @@ pub(in crate::lower) fn to_loop(
     let (states, slices) = parts.body.inputs.split_at(parts.states);
     body.inputs.extend_from_slice(states);
     let constant: Vec<bool> = (0..slices.len())
-        .map(|k| cx.constant(parts.states + k).is_some())
+        .map(|k| cx.args.constant(parts.states + k).is_some())
         .collect();
     let groups = packs(slices, &parts.input_axes, &constant);
     for (number, group) in groups.iter().enumerate() {
@@ -114,7 +113,12 @@ pub(in crate::lower) fn to_loop(
         let rank = slices[first].shape.len();
         let mut source = match sources[..] {
             [source] => source.to_string(),
-            _ => cx.emit("slices", "Concat", &sources, along(packed_axis(rank, axis)))?,
+            _ => cx.emit_with(
+                "slices",
+                OpKind::Concat,
+                &sources,
+                along(packed_axis(rank, axis)),
+            )?,
         };
         let mut axis = axis;
         if axis != 0 && !constant[first] {
@@ -129,13 +133,20 @@ pub(in crate::lower) fn to_loop(
             _ => declare(&mut body, &format!("{stem}/slices.{number}"), slices, group),
         };
         let inputs = [source.as_str(), &step];
-        let gather = node(&slice, "Gather", &inputs, &[&slice], along(axis), scan);
+        let gather = node(
+            &slice,
+            OpKind::Gather,
+            &inputs,
+            &[&slice],
+            along(axis),
+            scan,
+        );
         body.nodes.push(gather);
         if names.len() > 1 {
             // Lowering the body writes the sizes.
             let split = node(
                 &format!("{slice}/split"),
-                "Split",
+                OpKind::Split,
                 &[&slice],
                 &names,
                 along(rank - 1),
@@ -161,8 +172,14 @@ pub(in crate::lower) fn to_loop(
             group,
         );
         let last = along(collected[group[0]].shape.len() - 1);
-        body.nodes
-            .push(node(&joined, "Concat", &names, &[&joined], last, scan));
+        body.nodes.push(node(
+            &joined,
+            OpKind::Concat,
+            &names,
+            &[&joined],
+            last,
+            scan,
+        ));
         let ty = &body.types[&joined];
         body.outputs
             .push(Port::new(&joined, ty.dtype, ty.shape.clone()));
@@ -178,10 +195,7 @@ pub(in crate::lower) fn to_loop(
             }
         })
         .collect();
-    let body = match finish(body) {
-        Ok(body) => body,
-        Err(error) => return Ok(Err(error)),
-    };
+    let body = cx.body(&body)?;
 
     let mut outputs = scan.outputs[..parts.states].to_vec();
     let mut after = Vec::new();
@@ -213,7 +227,7 @@ pub(in crate::lower) fn to_loop(
                 let axis = along(packed_axis(rank, axis));
                 after.push(node(
                     &format!("{joined}/split"),
-                    "Split",
+                    OpKind::Split,
                     &inputs,
                     &targets,
                     axis,
@@ -227,7 +241,7 @@ pub(in crate::lower) fn to_loop(
             let perm = attributes([("perm", ints(&perm))]);
             after.push(node(
                 &format!("{given}/transpose"),
-                "Transpose",
+                OpKind::Transpose,
                 &[&stacked],
                 &[&given],
                 perm,
@@ -245,11 +259,11 @@ pub(in crate::lower) fn to_loop(
     let mut inputs = vec![trips, condition];
     inputs.extend_from_slice(&scan.inputs[..parts.states]);
     let body = attributes([("body", Attribute::Graph(Box::new(body)))]);
-    let mut written = node(&scan.name, "Loop", &[], &[], body, scan);
+    let mut written = node(&scan.name, OpKind::Loop, &[], &[], body, scan);
     (written.inputs, written.outputs) = (inputs, outputs);
     cx.copy(written);
     for node in after.into_iter().rev() {
         cx.copy(node);
     }
-    Ok(Ok(()))
+    Ok(())
 }

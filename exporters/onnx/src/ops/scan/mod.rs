@@ -1,14 +1,127 @@
-//! Scans in the form that a target has: Loops, or one flat Scan.
+//! Scan: its types are those that its body states, and the two must agree. It is written as Loops, or as one flat Scan.
 
 mod flat;
 mod loops;
 
-use zoo_graph::{Attribute, Dim, Graph, Node, ValueType};
+use zoo_graph::{Attribute, Dim, Graph, Node, Port, ValueType};
 
-use super::context::{Attributes, attributes};
-use crate::shape;
-pub(in crate::lower) use flat::flatten;
-pub(in crate::lower) use loops::to_loop;
+use super::{
+    OpKind, Target,
+    args::{Args, Inferred, axis, known},
+    operator::{
+        Kind::{self, Int, Ints},
+        MANY, Operator,
+    },
+    rewrite::Attributes,
+};
+
+pub(super) const OPERATORS: &[Operator] = &[Operator {
+    outputs: (1, MANY),
+    lower: |cx| match cx.target {
+        Target::Ort => loops::to_loop(cx),
+        Target::Tract => flat::flatten(cx),
+        Target::CandleOnnx => super::repeat::lower_bodies(cx),
+    },
+    runs: super::repeat::runs,
+    ..Operator::new(
+        OpKind::Scan,
+        (1, MANY),
+        &[
+            ("body", Kind::Graph),
+            ("num_scan_inputs", Int),
+            ("scan_input_axes", Ints),
+            ("scan_input_directions", Ints),
+            ("scan_output_axes", Ints),
+            ("scan_output_directions", Ints),
+        ],
+        infer,
+    )
+}];
+
+/// A body among a node's attributes.
+pub(super) fn body<'a>(args: &Args<'a>, name: &str) -> Result<&'a Graph, String> {
+    match args.node.attributes.get(name) {
+        Some(Attribute::Graph(body)) => Ok(body),
+        _ => Err(format!("{name} is missing")),
+    }
+}
+
+/// A value fed to a body has the type that the body's port states.
+pub(super) fn fits(port: &Port, ty: &ValueType) -> Result<(), String> {
+    match port.value_type() == *ty {
+        true => Ok(()),
+        false => Err(format!(
+            "the body's port {:?} is {}, it is fed {ty}",
+            port.name,
+            port.value_type()
+        )),
+    }
+}
+
+fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
+    let body = body(args, "body")?;
+    let (inputs, outputs) = (args.types.len(), args.node.outputs.len());
+    let scanned = args
+        .node
+        .int("num_scan_inputs")
+        .and_then(|n| usize::try_from(n).ok());
+    let scanned = scanned
+        .filter(|n| *n >= 1 && *n <= inputs)
+        .ok_or("num_scan_inputs is missing or out of range")?;
+    let states = inputs - scanned;
+    if body.inputs.len() != inputs || body.outputs.len() != outputs || outputs < states {
+        return Err(format!(
+            "its body must have {inputs} inputs and {outputs} outputs"
+        ));
+    }
+    let axis_of = |name: &str, i: usize, rank: usize| -> Result<usize, String> {
+        match args.node.ints(name) {
+            None => Ok(0),
+            Some(list) => axis(
+                *list.get(i).ok_or_else(|| format!("{name} is too short"))?,
+                rank,
+            ),
+        }
+    };
+    for i in 0..states {
+        fits(&body.inputs[i], args.ty(i)?)?;
+        fits(&body.inputs[i], &body.outputs[i].value_type())?;
+    }
+    let mut steps: Option<Dim> = None;
+    for i in 0..scanned {
+        let ty = args.ty(states + i)?;
+        let along = axis_of("scan_input_axes", i, ty.shape.len())?;
+        let mut shape = ty.shape.clone();
+        let length = (!shape.is_empty())
+            .then(|| shape.remove(along))
+            .ok_or("a scalar cannot be scanned")?;
+        if steps.as_ref().is_some_and(|s| *s != length) {
+            return Err("its scanned inputs differ in length".into());
+        }
+        steps = Some(length);
+        fits(
+            &body.inputs[states + i],
+            &ValueType {
+                dtype: ty.dtype,
+                shape,
+            },
+        )?;
+    }
+    (0..outputs)
+        .map(|i| {
+            let given = body.outputs[i].value_type();
+            let mut shape = known(&given.shape);
+            if i >= states {
+                let along = axis_of("scan_output_axes", i - states, shape.len() + 1)?;
+                shape.insert(along, steps.clone());
+            }
+            Ok(Inferred {
+                dtype: given.dtype,
+                shape,
+            })
+        })
+        .collect()
+}
 
 /// A `Scan` taken apart.
 pub(crate) struct Parts<'a> {
@@ -39,7 +152,9 @@ impl<'a> Parts<'a> {
             let listed = node.ints(name).map(<[i64]>::to_vec);
             let listed = listed.unwrap_or_else(|| vec![0; ranks.len()]);
             let pairs = listed.into_iter().zip(ranks);
-            pairs.map(|(axis, rank)| shape::axis(axis, rank)).collect()
+            pairs
+                .map(|(axis, rank)| super::args::axis(axis, rank))
+                .collect()
         };
         let types: Option<Vec<ValueType>> = node.inputs[states..].iter().map(|i| ty(i)).collect();
         let types = types.ok_or("the type of an input is not recorded")?;
@@ -70,14 +185,9 @@ fn error(e: zoo_graph::Error) -> String {
     e.to_string()
 }
 
-/// The attribute that says `axis`.
-fn along(axis: usize) -> Attributes {
-    attributes([("axis", Attribute::Int(axis as i64))])
-}
-
 fn node(
     name: &str,
-    op: &str,
+    op: OpKind,
     inputs: &[&str],
     outputs: &[&str],
     attributes: Attributes,
@@ -85,7 +195,7 @@ fn node(
 ) -> Node {
     Node {
         name: name.into(),
-        op: op.into(),
+        op: op.name().into(),
         inputs: inputs.iter().map(|i| i.to_string()).collect(),
         outputs: outputs.iter().map(|o| o.to_string()).collect(),
         attributes,
