@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use zoo_graph::{Array, Content, DType, Graph, Node, Port};
 
 use crate::{
-    Error, Result, Target, check, decode, edit, encode, lower,
-    ops::{OpKind, cast, is},
+    Error, Result, Target, check,
+    check::is_batched,
+    decode, edit, encode, lower,
+    ops::{OpKind, cast, is_loop},
     optimize, steps,
 };
 
@@ -91,8 +93,19 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
     for runtime in &options.targets {
         Target::of(runtime).ok_or_else(|| Error::Runtime(runtime.clone()))?;
     }
+    let count = |port: &&Port| port.dtype == DType::I64 && port.shape.is_empty();
+    let alone = graph.inputs.iter().filter(|port| !count(port));
+    if let Some(port) = alone.chain(&graph.outputs).find(|port| !is_batched(port)) {
+        return Err(Error::value(
+            &port.name,
+            format!(
+                "the first dimension of a port must be the batch N, or the port an input of one i64 that counts a loop's steps; it is {}",
+                port.value_type()
+            ),
+        ));
+    }
     let simple = optimize(graph)?;
-    let loops = simple.nodes.iter().any(|n| is(n, OpKind::Scan));
+    let loops = simple.nodes.iter().any(is_loop);
     let mut variants: Vec<Variant> = Vec::new();
     for target in Target::ALL {
         let asked = |r: &&String| Target::of(r) == Some(target);
@@ -117,7 +130,14 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
             content,
         });
     }
-    if loops && let Some(steps) = driven(&simple, options)? {
+    let served: usize = variants.iter().map(|v| v.runtimes.len()).sum();
+    let steps = match loops.then(|| driven(&simple, options)) {
+        // No host can drive it, and none needs to.
+        Some(Err(Error::Lower { .. })) if served == options.targets.len() => None,
+        Some(steps) => steps?,
+        None => None,
+    };
+    if let Some(steps) = steps {
         let flattened = simple.nodes.iter().any(is_nested);
         let before = |v: &Variant| !flattened || v.runtimes.iter().any(|r| r != "tract");
         let at = variants.iter().take_while(|v| before(v)).count();

@@ -30,7 +30,7 @@ pub struct Summary {
 }
 
 /// Checks a file of ours: everything that [`check_foreign`] checks, opset and IR exactly ours, and the first dimension
-/// of every port is the batch N.
+/// of every port that has any is the batch N. One without is the same for all images, such as the number of a loop's steps.
 pub fn check(bytes: &[u8]) -> Result<Summary> {
     let model = decode(bytes)?;
     if (model.ir_version, model.opset) != (IR_VERSION, OPSET) {
@@ -39,9 +39,9 @@ pub fn check(bytes: &[u8]) -> Result<Summary> {
             model.ir_version, model.opset
         )));
     }
-    let batched = |port: &&Port| !matches!(port.shape.first(), Some(Dim::Scaled { symbol, .. }) if symbol == BATCH);
-    let graph = &model.graph;
-    if let Some(port) = graph.inputs.iter().chain(&graph.outputs).find(batched) {
+    let ports = model.graph.inputs.iter().chain(&model.graph.outputs);
+    let mut stated = ports.filter(|port| !port.shape.is_empty());
+    if let Some(port) = stated.find(|port| !is_batched(port)) {
         return Err(Error::value(
             &port.name,
             format!(
@@ -51,6 +51,11 @@ pub fn check(bytes: &[u8]) -> Result<Summary> {
         ));
     }
     summarise(model)
+}
+
+/// Whether the first dimension of a port is the batch.
+pub(crate) fn is_batched(port: &Port) -> bool {
+    matches!(port.shape.first(), Some(Dim::Scaled { symbol, .. }) if symbol == BATCH)
 }
 
 /// Checks a file from anywhere: structure, known operators with their attributes, single assignment, types and shapes

@@ -5,19 +5,19 @@ use super::prelude::*;
 pub(super) const OPERATORS: &[Operator] = &[
     Operator {
         evaluate: |of| fold(of, i64::checked_add, |a, b| a + b),
-        ..Operator::new(OpKind::Add, TWO, &[], infer)
+        ..broadcasting(OpKind::Add, TWO, infer)
     },
     Operator {
         evaluate: |of| fold(of, i64::checked_sub, |a, b| a - b),
-        ..Operator::new(OpKind::Sub, TWO, &[], infer)
+        ..broadcasting(OpKind::Sub, TWO, infer)
     },
     Operator {
         evaluate: |of| fold(of, i64::checked_mul, |a, b| a * b),
-        ..Operator::new(OpKind::Mul, TWO, &[], infer)
+        ..broadcasting(OpKind::Mul, TWO, infer)
     },
     Operator {
         evaluate: |of| fold(of, i64::checked_div, |a, b| a / b),
-        ..Operator::new(OpKind::Div, TWO, &[], infer)
+        ..broadcasting(OpKind::Div, TWO, infer)
     },
 ];
 

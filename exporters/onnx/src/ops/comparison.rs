@@ -5,18 +5,18 @@ use super::prelude::*;
 pub(super) const OPERATORS: &[Operator] = &[
     Operator {
         evaluate: |of| holds(of, |a, b| a == b, |a, b| a == b),
-        ..Operator::new(OpKind::Equal, TWO, &[], infer)
+        ..broadcasting(OpKind::Equal, TWO, infer)
     },
     Operator {
         evaluate: |of| holds(of, |a, b| a > b, |a, b| a > b),
-        ..Operator::new(OpKind::Greater, TWO, &[], ordered)
+        ..broadcasting(OpKind::Greater, TWO, ordered)
     },
-    Operator::new(OpKind::GreaterOrEqual, TWO, &[], ordered),
+    broadcasting(OpKind::GreaterOrEqual, TWO, ordered),
     Operator {
         evaluate: |of| holds(of, |a, b| a < b, |a, b| a < b),
-        ..Operator::new(OpKind::Less, TWO, &[], ordered)
+        ..broadcasting(OpKind::Less, TWO, ordered)
     },
-    Operator::new(OpKind::LessOrEqual, TWO, &[], ordered),
+    broadcasting(OpKind::LessOrEqual, TWO, ordered),
 ];
 
 fn ordered(args: &Args<'_>) -> Result<Vec<Inferred>, String> {

@@ -5,7 +5,7 @@ use super::prelude::*;
 pub(super) const OPERATORS: &[Operator] = &[Operator {
     idle: |_, same| same,
     evaluate: |of| of.expanded(0),
-    ..Operator::new(OpKind::Expand, TWO, &[], infer)
+    ..broadcasting(OpKind::Expand, TWO, infer)
 }];
 
 fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {

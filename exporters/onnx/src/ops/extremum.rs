@@ -18,7 +18,7 @@ pub(super) const OPERATORS: &[Operator] = &[
         },
         lower: |cx| pairs(cx, larger),
         runs: missing,
-        ..Operator::new(OpKind::Max, (1, MANY), &[], infer)
+        ..broadcasting(OpKind::Max, (1, MANY), infer)
     },
     Operator {
         idle: |args, _| args.node.inputs.len() == 1,
@@ -34,7 +34,7 @@ pub(super) const OPERATORS: &[Operator] = &[
                 put(cx, last, "min", OpKind::Min, &[a, b])
             })
         },
-        ..Operator::new(OpKind::Min, (1, MANY), &[], infer)
+        ..broadcasting(OpKind::Min, (1, MANY), infer)
     },
 ];
 

@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    Operator::new(OpKind::And, TWO, &[], both),
+    broadcasting(OpKind::And, TWO, both),
     Operator {
         evaluate: |of| {
             let values = of.x().as_bool().ok()?.iter().map(|v| 1 - v);
@@ -13,7 +13,7 @@ pub(super) const OPERATORS: &[Operator] = &[
             Inferred::same(args.boolean(0)?)
         })
     },
-    Operator::new(OpKind::Or, TWO, &[], both),
+    broadcasting(OpKind::Or, TWO, both),
 ];
 
 fn both(args: &Args<'_>) -> Result<Vec<Inferred>, String> {

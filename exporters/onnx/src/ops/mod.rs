@@ -38,7 +38,7 @@ mod prelude;
 mod reduce;
 #[cfg(test)]
 mod reference;
-mod repeat;
+pub(crate) mod repeat;
 mod reshape;
 mod resize;
 mod rewrite;
@@ -159,11 +159,14 @@ pub(crate) fn is(node: &Node, kind: OpKind) -> bool {
     node.op == kind.name()
 }
 
+/// Whether a node is a loop.
+pub(crate) fn is_loop(node: &Node) -> bool {
+    matches!(kind(node), Some(OpKind::Scan | OpKind::Loop))
+}
+
 /// Whether a node is a loop, or has one in a body.
 pub(crate) fn loops(node: &Node) -> bool {
-    is(node, OpKind::Scan)
-        || is(node, OpKind::Loop)
-        || node.bodies().any(|body| body.nodes.iter().any(loops))
+    is_loop(node) || node.bodies().any(|body| body.nodes.iter().any(loops))
 }
 
 #[cfg(test)]

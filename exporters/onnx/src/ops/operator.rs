@@ -39,6 +39,8 @@ pub(crate) struct Operator {
     pub attributes: &'static [(&'static str, Kind)],
     /// The operator set that it came with, where files of an older one are written without it.
     pub since: Option<i64>,
+    /// Whether it works on each element, of inputs that are broadcast to one shape.
+    pub broadcasts: bool,
     /// The types of the outputs. What cannot be proved is an error.
     pub infer: fn(&Args<'_>) -> Result<Vec<Inferred>, String>,
     /// Whether the output is the first input, and every other input only says so; told whether both have one type.
@@ -69,6 +71,7 @@ impl Operator {
             outputs: ONE,
             attributes,
             since: None,
+            broadcasts: false,
             infer,
             idle: |_, _| false,
             evaluate: |_| None,
@@ -80,6 +83,18 @@ impl Operator {
             #[cfg(test)]
             reference: |of| panic!("the reference has no {}", of.args.node.op),
         }
+    }
+}
+
+/// An operator without attributes that broadcasts its inputs.
+pub(super) const fn broadcasting(
+    kind: OpKind,
+    inputs: (usize, usize),
+    infer: fn(&Args<'_>) -> Result<Vec<Inferred>, String>,
+) -> Operator {
+    Operator {
+        broadcasts: true,
+        ..Operator::new(kind, inputs, &[], infer)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 pub(super) const OPERATORS: &[Operator] = &[Operator {
     evaluate: |of| fold(of, |_, _| None, f32::powf),
     lower,
-    ..Operator::new(OpKind::Pow, TWO, &[], infer)
+    ..broadcasting(OpKind::Pow, TWO, infer)
 }];
 
 /// Powers by a constant 1, 2 or 1/2 as what they are. candle-onnx takes other exponents as scalars only: it computes

@@ -11,5 +11,5 @@ pub(super) const OPERATORS: &[Operator] = &[
         },
         ..Operator::new(OpKind::LeakyRelu, ONE, &[("alpha", Float)], floats)
     },
-    Operator::new(OpKind::PRelu, TWO, &[], arithmetic::infer),
+    broadcasting(OpKind::PRelu, TWO, arithmetic::infer),
 ];

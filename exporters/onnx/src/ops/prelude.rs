@@ -10,7 +10,7 @@ pub(super) use super::{
     operator::{
         AXIS,
         Kind::{Float, Int, Ints, Text},
-        MANY, ONE, Operator, TWO, missing,
+        MANY, ONE, Operator, TWO, broadcasting, missing,
     },
     rewrite::{Attributes, Failure, Rewrite, along, attributes, ints},
 };

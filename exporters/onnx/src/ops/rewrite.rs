@@ -8,7 +8,7 @@ use super::{
     OpKind, Target,
     args::{Args, Inferred, Scope, Values},
     constants,
-    operator::infer,
+    operator::{conforms, infer},
 };
 use crate::Error;
 
@@ -127,6 +127,18 @@ impl<'a> Rewrite<'a> {
     /// A body in the form of the target.
     pub fn body(&self, body: &Graph) -> Result<Graph, Failure> {
         (self.body)(body).map_err(Failure::Body)
+    }
+
+    /// Writes another node in the place of this one, by its own rewrite.
+    pub fn rewrite(&mut self, node: &Node) -> Result<(), Failure> {
+        let op = conforms(node)?;
+        let mut cx = Rewrite::new(self.scope, node, self.target, self.out, self.body);
+        (op.lower)(&mut cx)
+    }
+
+    /// Whether a value is known.
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.out.constant(name).is_some() || self.scope.constant(name).is_some()
     }
 
     /// The name of input `i`.

@@ -4,7 +4,7 @@ use super::prelude::*;
 
 pub(super) const OPERATORS: &[Operator] = &[Operator {
     evaluate,
-    ..Operator::new(OpKind::Where, (3, 3), &[], infer)
+    ..broadcasting(OpKind::Where, (3, 3), infer)
 }];
 
 fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {

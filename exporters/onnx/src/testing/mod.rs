@@ -145,6 +145,10 @@ pub(crate) fn feed(graph: &Graph, n: usize) -> Vec<(String, Array)> {
         let shape = port.shape_at(n).unwrap();
         let value = match port.dtype {
             DType::F32 => random(&shape, i as u64 + 1),
+            DType::I64 if shape.is_empty() => {
+                let most = port.range.map_or(1.0, |range| range[1]);
+                Array::i64([], [most as i64]).unwrap()
+            }
             DType::I64 => {
                 let count: usize = shape.iter().product();
                 Array::i64(shape, (0..count as i64).map(|k| k % 2).collect::<Vec<_>>()).unwrap()

@@ -12,6 +12,7 @@ use super::{
         rewrite::{Attributes, Failure, Rewrite, along, attributes, ints},
     },
     Parts, error, fixed, node,
+    opaque::{self, Never},
 };
 use crate::edit::redirect;
 
@@ -38,12 +39,16 @@ fn inner(body: &Graph) -> Result<Option<(usize, &Node)>, String> {
 pub(super) fn flatten(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     let rows = cx.node;
     let outer = Parts::of(rows, |name| cx.ty(name).cloned())?;
+    let mut never = Never::new();
+    let inputs = opaque::lists(cx, outer.states, &mut never)?;
     let Some((at, pixels)) = inner(outer.body)? else {
         let mut body = outer.body.clone();
         separate(&mut body, outer.states);
+        opaque::slices(cx, &mut body, outer.states, &mut never)?;
         let body = Attribute::Graph(Box::new(cx.body(&body)?));
         let mut node = rows.clone();
         node.attributes.insert("body".into(), body);
+        node.inputs = inputs;
         cx.copy(node);
         return Ok(());
     };
@@ -53,8 +58,8 @@ pub(super) fn flatten(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
         // tract 0.23 fails to prepare such a scan: its inputs and those of its body no longer agree in number.
         return Err("rows of one pixel do not become one flat scan".into());
     }
-    let mut flat = Flat::new(cx, outer, pixels, line);
-    let place = flat.place()?;
+    let mut flat = Flat::new(cx, inputs, outer, pixels, line);
+    let place = flat.place(&mut never)?;
     let cut = flat.slices()?;
     let (before, after) = around(flat.outer.body, at);
     flat.graph.nodes.extend(before);
@@ -62,7 +67,8 @@ pub(super) fn flatten(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     flat.row_so_far()?;
     flat.end_of_row(after, &place)?;
     flat.drawn()?;
-    let body = flat.body()?;
+    let mut body = flat.body()?;
+    opaque::slices(flat.cx, &mut body, flat.states.len(), &mut never)?;
     let body = flat.cx.body(&body)?;
     Ok(flat.write(body)?)
 }
@@ -115,6 +121,8 @@ struct State {
 /// The flat scan as it grows: its body, and what the body is given and gives.
 struct Flat<'a, 'c> {
     cx: &'a mut Rewrite<'c>,
+    /// What the scan over rows reads.
+    inputs: Vec<String>,
     outer: Parts<'c>,
     pixels: &'c Node,
     line: Parts<'c>,
@@ -127,7 +135,13 @@ struct Flat<'a, 'c> {
 }
 
 impl<'a, 'c> Flat<'a, 'c> {
-    fn new(cx: &'a mut Rewrite<'c>, outer: Parts<'c>, pixels: &'c Node, line: Parts<'c>) -> Self {
+    fn new(
+        cx: &'a mut Rewrite<'c>,
+        inputs: Vec<String>,
+        outer: Parts<'c>,
+        pixels: &'c Node,
+        line: Parts<'c>,
+    ) -> Self {
         let mut types = outer.body.types.clone();
         types.extend(line.body.types.clone());
         let graph = Graph {
@@ -138,6 +152,7 @@ impl<'a, 'c> Flat<'a, 'c> {
         };
         Self {
             cx,
+            inputs,
             outer,
             pixels,
             line,
@@ -153,21 +168,15 @@ impl<'a, 'c> Flat<'a, 'c> {
         self.outer.steps * self.line.steps
     }
 
-    /// Tells each step its place, by a scanned list of columns. The list is computed from an input, as tract fails on scans over
-    /// constants.
-    fn place(&mut self) -> Result<Place, String> {
+    /// Tells each step its place, by a scanned list of columns.
+    fn place(&mut self, never: &mut Never) -> Result<Place, String> {
         let (steps, width) = (self.steps(), self.line.steps);
         let cx = &mut *self.cx;
         let columns = (0..steps).map(|t| (t % width) as f32);
         let columns = Array::f32([steps], columns.collect::<Vec<_>>()).map_err(error)?;
         let columns = cx.add("columns", columns);
-        let zero = batched(cx).ok_or("nothing that it reads has the batch")?;
-        let axes: Vec<usize> = (0..cx.ty(&zero).map_or(0, |t| t.shape.len())).collect();
-        let over = attributes([("axes", ints(&axes)), ("keepdims", Attribute::Int(0))]);
-        let zero = cx.emit_with("one", OpKind::ReduceMean, &[&zero], over)?;
-        let nothing = cx.scalar("zero", 0.0, &zero)?;
-        let zero = cx.emit("empty", OpKind::Mul, &[&zero, &nothing])?;
-        let columns = cx.emit("places", OpKind::Add, &[&columns, &zero])?;
+        let never = never.name(cx)?.ok_or("nothing that it reads is computed")?;
+        let columns = cx.emit("places", OpKind::Where, &[&never, &columns, &columns])?;
 
         let here = self.define("place", fixed(DType::F32, &[]));
         self.scanned.push((columns, 0, here.clone()));
@@ -197,14 +206,14 @@ impl<'a, 'c> Flat<'a, 'c> {
     /// Cuts what the rows are given: inputs that only the pixels read into pixels at once; others are repeated for each pixel of
     /// their row. Returns which of the pixels' slices were cut.
     fn slices(&mut self) -> Result<Vec<bool>, String> {
-        let (rows, steps, width) = (self.cx.node, self.steps(), self.line.steps);
+        let (steps, width) = (self.steps(), self.line.steps);
         let mut cut = vec![false; self.line.input_axes.len()];
         for (j, port) in self.outer.body.inputs[self.outer.states..]
             .iter()
             .enumerate()
         {
             let (source, axis) = (
-                &rows.inputs[self.outer.states + j],
+                self.inputs[self.outer.states + j].as_str(),
                 self.outer.input_axes[j],
             );
             let read = self.pixels.inputs[self.line.states..].iter();

@@ -2,6 +2,7 @@
 
 mod flat;
 mod loops;
+mod opaque;
 
 use zoo_graph::{Attribute, Dim, Graph, Node, Port, ValueType};
 
