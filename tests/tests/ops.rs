@@ -234,6 +234,12 @@ const TABLE: &[Row] = &[
     Row("scan, its last state", &[&[3, 4]], &[4], |io| {
         recurrence(&io[0])?.1.mul_scalar(2.0)
     }),
+    Row("scan over 3 times of the file", &[&[4]], &[4], |io| {
+        flow(&io[0], 3)
+    }),
+    Row("scan over 16 times of the file", &[&[4]], &[4], |io| {
+        flow(&io[0], 16)
+    }),
     Row(
         "scan, reshaping twice in its body",
         &[&[3, 4]],
@@ -273,6 +279,31 @@ fn recurrence(x: &Value) -> Result<(Value, Value)> {
         })
     })?;
     Ok((scanned.outputs[0].clone(), scanned.states[0].clone())) // (N,3,4), (N,4)
+}
+
+/// A flow in small: a state (N,4) that moves by what a network makes of it and of the sine of the time, a list of the file.
+fn flow(x: &Value, steps: usize) -> Result<Value> {
+    let times: Vec<f32> = (0..steps).map(|t| t as f32 / steps as f32).collect();
+    let times = Value::constant(Tensor::from_vec(times, (steps, 1), &Device::Cpu)?);
+    let (rates, first, embed) = (weight(&[4]), weight(&[6, 4]), weight(&[6, 4]).tanh()?);
+    let last = weight(&[4, 6]);
+    let scanned = scan(
+        std::slice::from_ref(x),
+        &[(&times, 0)],
+        &[],
+        |states, slices| {
+            let time = slices[0].mul(&rates)?.sin()?.reshape(&[1, 4])?; // (1,4)
+            let hidden = states[0]
+                .linear(&first, None)?
+                .add(&time.linear(&embed, None)?)?; // (N,6)
+            let speed = hidden.tanh()?.linear(&last, None)?; // (N,4)
+            Ok(ScanStep {
+                states: vec![states[0].add(&speed.mul_scalar(1.0 / steps as f64)?)?],
+                outputs: Vec::new(),
+            })
+        },
+    )?;
+    Ok(scanned.states[0].clone()) // (N,4)
 }
 
 /// A sampler in small: what is above through a convolution, what is left through a matrix, and a threshold on the noise.

@@ -11,12 +11,20 @@ pub(super) const OPERATORS: &[Operator] = &[
         evaluate: |of| holds(of, |a, b| a > b, |a, b| a > b),
         ..broadcasting(OpKind::Greater, TWO, ordered)
     },
-    broadcasting(OpKind::GreaterOrEqual, TWO, ordered),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.pairs(|a, b| f64::from(a >= b)),
+        ..broadcasting(OpKind::GreaterOrEqual, TWO, ordered)
+    },
     Operator {
         evaluate: |of| holds(of, |a, b| a < b, |a, b| a < b),
         ..broadcasting(OpKind::Less, TWO, ordered)
     },
-    broadcasting(OpKind::LessOrEqual, TWO, ordered),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.pairs(|a, b| f64::from(a <= b)),
+        ..broadcasting(OpKind::LessOrEqual, TWO, ordered)
+    },
 ];
 
 fn ordered(args: &Args<'_>) -> Result<Vec<Inferred>, String> {

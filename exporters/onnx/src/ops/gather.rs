@@ -11,6 +11,15 @@ pub(super) const OPERATORS: &[Operator] = &[
     },
     Operator {
         lower: explicit_axis,
+        #[cfg(test)]
+        reference: |of| {
+            let (x, index, axis) = (of.x(), of.get(1), of.args.axis(0).unwrap());
+            vec![Box::new(move |i| {
+                let mut j = i.to_vec();
+                j[axis] = index.at(i) as usize;
+                x.at(&j)
+            })]
+        },
         ..Operator::new(OpKind::GatherElements, TWO, AXIS, elements)
     },
 ];

@@ -3,7 +3,11 @@
 use super::prelude::*;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    broadcasting(OpKind::And, TWO, both),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.pairs(|a, b| a * b),
+        ..broadcasting(OpKind::And, TWO, both)
+    },
     Operator {
         evaluate: |of| {
             let values = of.x().as_bool().ok()?.iter().map(|v| 1 - v);
@@ -13,7 +17,11 @@ pub(super) const OPERATORS: &[Operator] = &[
             Inferred::same(args.boolean(0)?)
         })
     },
-    broadcasting(OpKind::Or, TWO, both),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.pairs(f64::max),
+        ..broadcasting(OpKind::Or, TWO, both)
+    },
 ];
 
 fn both(args: &Args<'_>) -> Result<Vec<Inferred>, String> {

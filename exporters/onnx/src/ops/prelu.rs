@@ -11,5 +11,9 @@ pub(super) const OPERATORS: &[Operator] = &[
         },
         ..Operator::new(OpKind::LeakyRelu, ONE, &[("alpha", Float)], floats)
     },
-    broadcasting(OpKind::PRelu, TWO, arithmetic::infer),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.pairs(|v, slope| if v > 0.0 { v } else { slope * v }),
+        ..broadcasting(OpKind::PRelu, TWO, arithmetic::infer)
+    },
 ];

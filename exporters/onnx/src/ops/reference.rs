@@ -1,6 +1,6 @@
 //! What the definitions of operators are written with: f64, one element at a time.
 
-use zoo_graph::{Array, Dim};
+use zoo_graph::{Array, DType, Dim};
 
 use super::args::Args;
 
@@ -75,6 +75,12 @@ impl Operands<'_> {
         vec![Box::new(move |i| f(x.at(i)))]
     }
 
+    /// `f` of the elements of two inputs, broadcast.
+    pub(super) fn pairs(&self, f: impl Fn(f64, f64) -> f64 + 'static) -> Vec<Element> {
+        let (a, b) = (self.x(), self.get(1));
+        vec![Box::new(move |i| f(a.broadcast(i), b.broadcast(i)))]
+    }
+
     /// `reduce` of the elements that differ along `axes` only.
     pub(super) fn over(
         &self,
@@ -140,8 +146,15 @@ pub(crate) fn by_definition(args: &Args<'_>) -> Vec<Array> {
     let outputs = (op.reference)(&of).into_iter().zip(&of.shapes);
     outputs
         .map(|(element, shape)| {
-            let values = indices(shape).iter().map(|i| element(i) as f32).collect();
-            Array::f32(shape.as_slice(), Vec::from_iter::<Vec<f32>>(values)).unwrap()
+            let values = indices(shape).into_iter().map(|i| element(&i));
+            let shape = shape.as_slice();
+            match types[0].dtype {
+                DType::F32 => Array::f32(shape, values.map(|v| v as f32).collect::<Vec<_>>()),
+                DType::I64 => Array::i64(shape, values.map(|v| v as i64).collect::<Vec<_>>()),
+                DType::Bool => Array::bool(shape, values.map(|v| v as u8).collect::<Vec<_>>()),
+                other => panic!("{other}"),
+            }
+            .unwrap()
         })
         .collect()
 }

@@ -5,6 +5,17 @@ use super::{prelude::*, window::spatial};
 pub(super) const OPERATORS: &[Operator] = &[Operator {
     // The second input is a region that only another mode reads.
     required: 1,
+    #[cfg(test)]
+    reference: |of| {
+        let (x, scales) = (of.x(), of.get(2).values);
+        vec![Box::new(move |i| {
+            let from = i
+                .iter()
+                .zip(&scales)
+                .map(|(&i, scale)| (i as f64 / scale) as usize);
+            x.at(&from.collect::<Vec<_>>())
+        })]
+    },
     ..Operator::new(
         OpKind::Resize,
         (3, 4),

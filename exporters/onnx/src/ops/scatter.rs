@@ -2,12 +2,11 @@
 
 use super::prelude::*;
 
-pub(super) const OPERATORS: &[Operator] = &[Operator::new(
-    OpKind::ScatterND,
-    (3, 3),
-    &[("reduction", Text)],
-    infer,
-)];
+pub(super) const OPERATORS: &[Operator] = &[Operator {
+    #[cfg(test)]
+    reference,
+    ..Operator::new(OpKind::ScatterND, (3, 3), &[("reduction", Text)], infer)
+}];
 
 fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
     let ty = args.ty(0)?;
@@ -25,4 +24,20 @@ fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
         true => Inferred::same(ty),
         false => Err("its updates do not fit its indices".into()),
     }
+}
+
+#[cfg(test)]
+fn reference(of: &Operands<'_>) -> Vec<Element> {
+    let (x, index, updates) = (of.x(), of.get(1), of.get(2));
+    let depth = index.shape[index.shape.len() - 1];
+    vec![Box::new(move |i| {
+        let rows = indices(&index.shape[..index.shape.len() - 1]);
+        let hits = |row: &Vec<usize>| {
+            (0..depth).all(|d| index.at(&[&row[..], &[d]].concat()) as usize == i[d])
+        };
+        match rows.iter().rfind(|row| hits(row)) {
+            Some(row) => updates.at(&[&row[..], &i[depth..]].concat()),
+            None => x.at(i),
+        }
+    })]
 }

@@ -5,6 +5,11 @@ use super::prelude::*;
 pub(super) const OPERATORS: &[Operator] = &[
     Operator {
         lower,
+        #[cfg(test)]
+        reference: |of| {
+            let softmax = reference(of).remove(0);
+            vec![Box::new(move |i| softmax(i).ln())]
+        },
         ..Operator::new(OpKind::LogSoftmax, ONE, AXIS, infer)
     },
     Operator {

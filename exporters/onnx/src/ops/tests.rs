@@ -1,150 +1,42 @@
-use std::collections::BTreeMap;
-
-use zoo_graph::{Array, Attribute, Node, ValueType};
+use zoo_graph::{Array, Node};
 
 use super::*;
-use crate::edit::type_of;
-
-fn run(op: &str, attributes: &[(&str, Attribute)], inputs: &[Array]) -> Option<Array> {
-    let types: Vec<ValueType> = inputs.iter().map(type_of).collect();
-    let node = Node {
-        op: op.into(),
-        inputs: (0..inputs.len()).map(|i| i.to_string()).collect(),
-        outputs: vec!["y".into()],
-        attributes: attributes
-            .iter()
-            .map(|(k, v)| (k.to_string(), v.clone()))
-            .collect::<BTreeMap<_, _>>(),
-        ..Node::default()
-    };
-    let args = Args {
-        node: &node,
-        types: types.iter().map(Some).collect(),
-        constants: inputs.iter().map(Some).collect(),
-    };
-    evaluate(&args)
-}
-
-fn f(shape: &[usize], values: &[f32]) -> Array {
-    Array::f32(shape, values).unwrap()
-}
-
-fn i(values: &[i64]) -> Array {
-    Array::i64([values.len()], values).unwrap()
-}
+use crate::{
+    edit::type_of,
+    lower, optimize,
+    testing::{Operand, Row, assert_same, ops},
+};
 
 #[test]
-fn operators_over_constants() {
-    let m = f(&[2, 3], &[1., 2., 3., 4., 5., 6.]);
-    /// Operator, attributes, inputs, result.
-    type Case = (
-        &'static str,
-        Vec<(&'static str, Attribute)>,
-        Vec<Array>,
-        Array,
-    );
-    let cases: Vec<Case> = vec![
-        (
-            "Add",
-            vec![],
-            vec![m.clone(), f(&[3], &[10., 20., 30.])],
-            f(&[2, 3], &[11., 22., 33., 14., 25., 36.]),
-        ),
-        (
-            "Mul",
-            vec![],
-            vec![f(&[2, 1], &[2., 3.]), f(&[1, 2], &[1., 10.])],
-            f(&[2, 2], &[2., 20., 3., 30.]),
-        ),
-        ("Sub", vec![], vec![i(&[5, 7]), i(&[2])], i(&[3, 5])),
-        (
-            "Div",
-            vec![],
-            vec![f(&[1], &[1.]), f(&[], &[4.])],
-            f(&[1], &[0.25]),
-        ),
-        (
-            "Transpose",
-            vec![("perm", Attribute::Ints(vec![1, 0]))],
-            vec![m.clone()],
-            f(&[3, 2], &[1., 4., 2., 5., 3., 6.]),
-        ),
-        (
-            "Reshape",
-            vec![],
-            vec![m.clone(), i(&[-1, 2])],
-            f(&[3, 2], &[1., 2., 3., 4., 5., 6.]),
-        ),
-        (
-            "Concat",
-            vec![("axis", Attribute::Int(1))],
-            vec![m.clone(), f(&[2, 1], &[8., 9.])],
-            f(&[2, 4], &[1., 2., 3., 8., 4., 5., 6., 9.]),
-        ),
-        (
-            "Slice",
-            vec![],
-            vec![m.clone(), i(&[1]), i(&[3]), i(&[-1])],
-            f(&[2, 2], &[2., 3., 5., 6.]),
-        ),
-        (
-            "Slice",
-            vec![],
-            vec![m.clone(), i(&[-1]), i(&[i64::MIN]), i(&[1]), i(&[-2])],
-            f(&[2, 2], &[3., 1., 6., 4.]),
-        ),
-        (
-            "Where",
-            vec![],
-            vec![
-                Array::bool([2, 1], [1, 0]).unwrap(),
-                m.clone(),
-                f(&[], &[0.]),
-            ],
-            f(&[2, 3], &[1., 2., 3., 0., 0., 0.]),
-        ),
-        (
-            "Greater",
-            vec![],
-            vec![i(&[1, 2, 3]), i(&[2])],
-            Array::bool([3], [0, 0, 1]).unwrap(),
-        ),
-        (
-            "Cast",
-            vec![("to", Attribute::Int(1))],
-            vec![i(&[3])],
-            f(&[1], &[3.]),
-        ),
-        (
-            "Expand",
-            vec![],
-            vec![f(&[2, 1], &[1., 2.]), i(&[2, 2])],
-            f(&[2, 2], &[1., 1., 2., 2.]),
-        ),
-        (
-            "Unsqueeze",
-            vec![],
-            vec![i(&[7]), i(&[0])],
-            Array::i64([1, 1], [7]).unwrap(),
-        ),
-        ("Sqrt", vec![], vec![f(&[1], &[9.])], f(&[1], &[3.])),
-    ];
-    for (op, attributes, inputs, expected) in cases {
-        let got = run(op, &attributes, &inputs).unwrap_or_else(|| panic!("{op} was not evaluated"));
-        assert_eq!(
-            (got.shape(), got.data() == expected.data()),
-            (expected.shape(), true),
-            "{op}"
-        );
+fn every_operator_has_its_forms_and_its_values() {
+    let mut seen = Vec::new();
+    let rows = include_str!("table.txt").lines();
+    for line in rows.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (node, forms) = line.split_once("->").unwrap();
+        let graph = Row::parse(node).graph();
+        let kind = kind(&graph.nodes[0]).unwrap();
+        if !seen.contains(&kind) {
+            seen.push(kind);
+        }
+        let (portable, candle) = forms.split_once('|').unwrap_or((forms, forms));
+        for (target, expected) in Target::ALL.into_iter().zip([portable, portable, candle]) {
+            let lowered = lower(&graph, target).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let lowered = optimize(&lowered).unwrap();
+            // What does nothing stays as an Identity from port to port.
+            let expected = match expected.trim() {
+                "" => "Identity",
+                forms => forms,
+            };
+            assert_eq!(ops(&lowered), expected, "{line} for {target}");
+            assert_same(&graph, &lowered, line);
+            let bytes = crate::encode(&lowered, &[]);
+            crate::check(&bytes).unwrap_or_else(|e| panic!("{line} for {target}: {e}"));
+        }
     }
-}
-
-#[test]
-fn what_would_grow_or_fail_stays_a_node() {
-    assert_eq!(run("Expand", &[], &[f(&[1], &[0.]), i(&[100_000])]), None);
-    assert_eq!(run("Div", &[], &[i(&[1]), i(&[0])]), None);
-    assert_eq!(run("Mul", &[], &[i(&[i64::MAX]), i(&[2])]), None);
-    assert_eq!(run("Erf", &[], &[f(&[1], &[0.])]), None);
+    let loops = [OpKind::If, OpKind::Loop, OpKind::Scan];
+    let mut kinds = OpKind::ALL.iter().filter(|kind| !loops.contains(kind));
+    let missing = kinds.find(|kind| !seen.contains(kind));
+    assert_eq!(missing, None, "it has no row in ops/table.txt");
 }
 
 #[test]
@@ -153,17 +45,80 @@ fn every_operator_stands_in_one_file() {
     for op in &all {
         let name = op.kind.name();
         assert_eq!(find(name).map(|found| found.kind), Some(op.kind));
+        let least = op.inputs.0;
         assert!(
-            op.required <= op.inputs.0 && op.inputs.0 <= op.inputs.1,
+            op.required <= least && least <= op.inputs.1 && op.outputs.0 >= 1,
             "{name}"
         );
-        assert!(op.outputs.0 >= 1, "{name}");
     }
     let mut kinds: Vec<OpKind> = all.iter().map(|op| op.kind).collect();
     kinds.sort_unstable();
-    let declared: Vec<OpKind> = OpKind::ALL.to_vec();
-    assert_eq!(
-        kinds, declared,
-        "each kind has one entry in the file that declares it"
-    );
+    assert_eq!(kinds, OpKind::ALL, "each kind has one entry in its file");
+}
+
+/// The value of a node over constants, if it is evaluated.
+fn evaluated(row: &Row) -> Option<Array> {
+    let constant = |operand: &Operand| match operand {
+        Operand::Constant(value) => value.clone(),
+        other => panic!("{other:?}"),
+    };
+    let inputs: Vec<Array> = row.operands.iter().map(constant).collect();
+    let types: Vec<_> = inputs.iter().map(type_of).collect();
+    let node = Node {
+        op: row.op.clone(),
+        inputs: (0..inputs.len()).map(|i| i.to_string()).collect(),
+        outputs: vec!["y".into()],
+        attributes: row.attributes.iter().cloned().collect(),
+        ..Node::default()
+    };
+    evaluate(&Args {
+        node: &node,
+        types: types.iter().map(Some).collect(),
+        constants: inputs.iter().map(Some).collect(),
+    })
+}
+
+#[test]
+fn operators_over_constants() {
+    let rows = [
+        "Add f[2,3](1,2,3,4,5,6) f[3](10,20,30) = f[2,3](11,22,33,14,25,36)",
+        "Mul f[2,1](2,3) f[1,2](1,10) = f[2,2](2,20,3,30)",
+        "Sub i(5,7) i(2) = i(3,5)",
+        "Div f[1](1) f(4) = f[1](0.25)",
+        "Transpose f[2,3](1,2,3,4,5,6) {perm=[1,0]} = f[3,2](1,4,2,5,3,6)",
+        "Reshape f[2,3](1,2,3,4,5,6) i(-1,2) = f[3,2](1,2,3,4,5,6)",
+        "Concat f[2,3](1,2,3,4,5,6) f[2,1](8,9) {axis=1} = f[2,4](1,2,3,8,4,5,6,9)",
+        "Slice f[2,3](1,2,3,4,5,6) i(1) i(3) i(-1) = f[2,2](2,3,5,6)",
+        "Slice f[2,3](1,2,3,4,5,6) i(-1) i(-9223372036854775808) i(1) i(-2) = f[2,2](3,1,6,4)",
+        "Where b[2,1](1,0) f[2,3](1,2,3,4,5,6) f(0) = f[2,3](1,2,3,0,0,0)",
+        "Greater i(1,2,3) i(2) = b(0,0,1)",
+        "Max f[2](1,-1) f(0) = f[2](1,0)",
+        "Not b(1,0) = b(0,1)",
+        "Cast i(3) {to=1} = f[1](3)",
+        "Expand f[2,1](1,2) i(2,2) = f[2,2](1,1,2,2)",
+        "Unsqueeze i(7) i(0) = i[1,1](7)",
+        "Neg i(7) = i(-7)",
+        "Sqrt f[1](9) = f[1](3)",
+    ];
+    for line in rows {
+        let (node, expected) = line.split_once(" = ").unwrap();
+        let expected = match &Row::parse(&format!("Identity {expected}")).operands[0] {
+            Operand::Constant(value) => value.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(evaluated(&Row::parse(node)), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn what_would_grow_or_fail_stays_a_node() {
+    let rows = [
+        "Expand f[1](0) i(100000)",
+        "Div i(1) i(0)",
+        "Mul i(9223372036854775807) i(2)",
+        "Erf f[1](0)",
+    ];
+    for line in rows {
+        assert_eq!(evaluated(&Row::parse(line)), None, "{line}");
+    }
 }

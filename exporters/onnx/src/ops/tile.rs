@@ -4,6 +4,14 @@ use super::{expand::sizes, prelude::*};
 
 pub(super) const OPERATORS: &[Operator] = &[Operator {
     idle: |_, same| same,
+    #[cfg(test)]
+    reference: |of| {
+        let x = of.x();
+        vec![Box::new(move |i| {
+            let from = i.iter().zip(&x.shape).map(|(i, size)| i % size);
+            x.at(&from.collect::<Vec<_>>())
+        })]
+    },
     ..Operator::new(OpKind::Tile, TWO, &[], infer)
 }];
 

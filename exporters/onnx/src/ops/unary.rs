@@ -7,14 +7,30 @@ pub(super) const OPERATORS: &[Operator] = &[
         evaluate: |of| integers(of, i64::checked_abs).or_else(|| each(of, f32::abs)),
         ..Operator::new(OpKind::Abs, ONE, &[], numbers)
     },
-    plain(OpKind::Ceil),
-    plain(OpKind::Cos),
-    plain(OpKind::Erf),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.map(f64::ceil),
+        ..plain(OpKind::Ceil)
+    },
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.map(f64::cos),
+        ..plain(OpKind::Cos)
+    },
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.map(erf),
+        ..plain(OpKind::Erf)
+    },
     Operator {
         evaluate: |of| each(of, f32::exp),
         ..plain(OpKind::Exp)
     },
-    plain(OpKind::Floor),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.map(f64::floor),
+        ..plain(OpKind::Floor)
+    },
     Operator {
         evaluate: |of| each(of, f32::ln),
         ..plain(OpKind::Log)
@@ -34,8 +50,16 @@ pub(super) const OPERATORS: &[Operator] = &[
         reference: |of| of.map(|v| 1.0 / (1.0 + (-v).exp())),
         ..plain(OpKind::Sigmoid)
     },
-    Operator::new(OpKind::Sign, ONE, &[], numbers),
-    plain(OpKind::Sin),
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.map(|v| if v == 0.0 { v } else { v.signum() }),
+        ..Operator::new(OpKind::Sign, ONE, &[], numbers)
+    },
+    Operator {
+        #[cfg(test)]
+        reference: |of| of.map(f64::sin),
+        ..plain(OpKind::Sin)
+    },
     Operator {
         evaluate: |of| each(of, f32::sqrt),
         ..plain(OpKind::Sqrt)
@@ -70,4 +94,16 @@ fn integers(of: &Constants<'_>, f: fn(i64) -> Option<i64>) -> Option<Array> {
     let values = of.x().as_i64().ok()?.iter().map(|&v| f(v));
     let values: Vec<i64> = values.collect::<Option<_>>()?;
     Array::i64(of.shape.clone(), values).ok()
+}
+
+/// By its power series, which is exact enough for small numbers.
+#[cfg(test)]
+fn erf(x: f64) -> f64 {
+    let mut term = x;
+    let mut sum = x;
+    for n in 1..60 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
 }

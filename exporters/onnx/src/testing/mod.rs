@@ -1,6 +1,7 @@
 //! What the tests build graphs with, and a slow reference that runs them.
 
 mod reference;
+mod rows;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use crate::{
     ops::{Args, Scope, conforms, infer},
 };
 pub(crate) use reference::run;
+pub(crate) use rows::{Operand, Row};
 
 /// A graph under construction; types follow from the nodes.
 pub(crate) struct Net {
@@ -116,6 +118,24 @@ impl Net {
     }
 }
 
+/// A graph of one node over `x`, with further constant inputs.
+pub(crate) fn single(
+    op: &str,
+    shape: &[usize],
+    constants: Vec<Array>,
+    attributes: &[(&str, Attribute)],
+) -> Graph {
+    let mut net = Net::new("op");
+    net.input(Port::batched("x", shape));
+    let mut inputs = vec!["x".to_string()];
+    for (i, value) in constants.into_iter().enumerate() {
+        inputs.push(net.constant(&format!("c{i}"), value));
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    net.node("y", op, &inputs, attributes);
+    net.outputs(&["y"])
+}
+
 /// Numbers in [-2, 2) that follow from a seed.
 pub(crate) fn random(shape: &[usize], seed: u64) -> Array {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
@@ -153,6 +173,14 @@ pub(crate) fn feed(graph: &Graph, n: usize) -> Vec<(String, Array)> {
                 let count: usize = shape.iter().product();
                 Array::i64(shape, (0..count as i64).map(|k| k % 2).collect::<Vec<_>>()).unwrap()
             }
+            DType::Bool => {
+                let count: usize = shape.iter().product();
+                Array::bool(
+                    shape,
+                    (0..count).map(|k| (k % 3 == 0).into()).collect::<Vec<_>>(),
+                )
+                .unwrap()
+            }
             other => panic!("no inputs of {other}"),
         };
         (port.name.clone(), value)
@@ -169,7 +197,7 @@ pub(crate) fn assert_same(a: &Graph, b: &Graph, what: &str) {
             assert_eq!(x.shape(), y.shape(), "{what} at batch {n}");
             for (x, y) in x.to_f64().iter().zip(y.to_f64()) {
                 assert!(
-                    (x - y).abs() <= 1e-5 + 1e-5 * x.abs(),
+                    (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-5 + 1e-5 * x.abs(),
                     "{what}: {} at batch {n}: {x} against {y}",
                     port.name
                 );
