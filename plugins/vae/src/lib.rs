@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Plugin,
     Port, Result, StepCx, Value,
-    layers::Conv,
     loss::{
         bernoulli_nll, gaussian_nll, kl_standard_normal, reparameterise, standard_normal_log_prob,
     },
+    nets::{Arch, Coder},
     stack,
 };
 
@@ -53,16 +53,6 @@ pub struct Config {
     pub importance_samples: usize,
 }
 
-/// Kinds of network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Arch {
-    /// Fully connected.
-    Mlp,
-    /// Convolutional.
-    Conv,
-}
-
 /// Kinds of p(x|z).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -92,64 +82,23 @@ impl Default for Config {
 /// The model: an encoder x (N,C,H,W) -> mean, log_var (N,L) and a decoder z (N,L) -> logits or mean (N,C,H,W).
 pub struct Vae {
     config: Config,
-    image: [usize; 3],
-}
-
-/// A convolution that halves height and width; transposed, it doubles them.
-const fn by_two(channels: usize) -> Conv {
-    Conv::to(channels).kernel(4).stride(2).padding(1)
+    coder: Coder,
 }
 
 impl Vae {
     /// x (N,C,H,W) -> mean, log_var (N,L)
     pub fn encode(&self, net: &Net, x: &Value) -> (Value, Value) {
-        let (net, config) = (net.at("encoder"), &self.config);
-        let h = match config.arch {
-            Arch::Mlp => layers(&config.hidden).fold(x.flatten(1), |h, (i, width)| {
-                net.linear(&format!("fc{i}"), &h, width).relu() // (N,D)
-            }),
-            Arch::Conv => {
-                let h = layers(&config.channels).fold(x.clone(), |h, (i, channels)| {
-                    net.conv2d(&format!("conv{i}"), &h, by_two(channels)).relu() // (N,C',H',W')
-                });
-                net.linear("dense", &h.flatten(1), config.dense).relu() // (N,D)
-            }
-        };
-        let mean = net.linear("mean", &h, config.latent); // (N,L)
-        (mean, net.linear("log_var", &h, config.latent))
+        let (net, latent) = (net.at("encoder"), self.config.latent);
+        let h = self.coder.encode(&net, x); // (N,D)
+        (
+            net.linear("mean", &h, latent),
+            net.linear("log_var", &h, latent),
+        ) // (N,L)
     }
 
     /// z (N,L) -> logits or mean of x, before the likelihood bounds it (N,C,H,W)
     fn decoder(&self, net: &Net, z: &Value) -> Value {
-        let (net, config, [c, h, w]) = (net.at("decoder"), &self.config, self.image);
-        match config.arch {
-            Arch::Mlp => {
-                let outwards: Vec<usize> = config.hidden.iter().rev().copied().collect();
-                let hidden = layers(&outwards).fold(z.clone(), |h, (i, width)| {
-                    net.linear(&format!("fc{i}"), &h, width).relu() // (N,D)
-                });
-                net.linear(&format!("fc{}", outwards.len() + 1), &hidden, c * h * w)
-                    .reshape(&[-1, c as i64, h as i64, w as i64]) // (N,C,H,W)
-            }
-            Arch::Conv => {
-                let doublings = config.channels.len();
-                let [c2, h2, w2] = [
-                    config.channels[doublings - 1],
-                    h >> doublings,
-                    w >> doublings,
-                ];
-                let hidden = net.linear("fc1", z, config.dense).relu(); // (N,D)
-                let hidden = net.linear("fc2", &hidden, c2 * h2 * w2).relu();
-                let smallest = hidden.reshape(&[-1, c2 as i64, h2 as i64, w2 as i64]); // (N,C',H',W')
-                let mut outwards: Vec<usize> =
-                    config.channels.iter().rev().skip(1).copied().collect();
-                outwards.push(c);
-                layers(&outwards).fold(smallest, |x, (i, channels)| {
-                    let x = net.conv_transpose2d(&format!("deconv{i}"), &x, by_two(channels));
-                    if i < doublings { x.relu() } else { x } // (N,C,H,W) at last
-                })
-            }
-        }
+        self.coder.decode(&net.at("decoder"), z)
     }
 
     /// z (N,L) -> the mean of p(x|z) (N,C,H,W)
@@ -183,7 +132,7 @@ impl Vae {
     /// log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) for noise (N,k,L): (N)
     fn importance_weighted(&self, net: &Net, x: &Value, noise: &Value) -> Result<Value> {
         let (latent, k) = (self.config.latent as i64, noise.dim(1)? as i64);
-        let pixels = self.image.iter().product::<usize>() as i64;
+        let pixels = self.coder.image.iter().product::<usize>() as i64;
         let (mean, log_var) = self.encode(net, x); // (N,L)
         let (mean, log_var) = (mean.unsqueeze(1), log_var.unsqueeze(1)); // (N,1,L)
         let z = reparameterise(&mean, &log_var, noise); // (N,k,L)
@@ -197,11 +146,6 @@ impl Vae {
         let log_w = log_p - log_q - nll.reshape(&[-1, k]); // (N,k)
         Ok(log_w.logsumexp(1) - (k as f64).ln()) // (N)
     }
-}
-
-/// Numbers of layers from 1 on, and their sizes.
-fn layers(sizes: &[usize]) -> impl Iterator<Item = (usize, usize)> {
-    sizes.iter().enumerate().map(|(i, &size)| (i + 1, size))
 }
 
 /// (N) -> the mean
@@ -242,14 +186,9 @@ impl Model for Vae {
     };
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        let sizes = config.hidden.iter().chain(&config.channels);
-        if config.latent == 0
-            || config.dense == 0
-            || config.importance_samples == 0
-            || sizes.copied().any(|size| size == 0)
-        {
+        if config.latent == 0 || config.importance_samples == 0 {
             return Err(Error::input(
-                "model.latent, hidden, channels, dense and importance_samples must be at least 1",
+                "model.latent and model.importance_samples must be at least 1",
             ));
         }
         if !(config.std > 0.0
@@ -261,20 +200,18 @@ impl Model for Vae {
                 "model.std must be above 0, model.beta not negative",
             ));
         }
-        let (halvings, [_, h, w]) = (config.channels.len(), data.image);
-        let even = |side: usize| side.is_multiple_of(1 << halvings.min(16));
-        match config.arch {
-            Arch::Conv if halvings == 0 => Err(Error::input(
-                "model.channels must not be empty with model.arch = \"conv\"",
-            )),
-            Arch::Conv if !even(h) || !even(w) => Err(Error::input(format!(
-                "images of {h}x{w} cannot be halved {halvings} times: use fewer entries in model.channels, or model.arch = \"mlp\""
-            ))),
-            _ => Ok(Self {
-                image: data.image,
-                config: config.clone(),
-            }),
-        }
+        let coder = Coder {
+            arch: config.arch,
+            image: data.image,
+            hidden: config.hidden.clone(),
+            channels: config.channels.clone(),
+            dense: config.dense,
+        };
+        coder.check()?;
+        Ok(Self {
+            config: config.clone(),
+            coder,
+        })
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
@@ -309,7 +246,7 @@ impl Model for Vae {
             }
             let log_sum = stack(&parts, 1).logsumexp(1); // (N)
             let log_prob = mean(&(log_sum - (k as f64).ln())).scalar()?;
-            let pixels = self.image.iter().product::<usize>() as f64;
+            let pixels = self.coder.image.iter().product::<usize>() as f64;
             metrics.insert("nll_nats".into(), -log_prob);
             metrics.insert(
                 "bits_per_dim".into(),
@@ -321,7 +258,7 @@ impl Model for Vae {
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
         let (latent, k) = (self.config.latent, self.config.importance_samples);
-        let image = |name: &str| Port::image(name, self.image);
+        let image = |name: &str| Port::image(name, self.coder.image);
         let code = |name: &str| Port::batched(name, &[latent]);
         vec![
             GraphFn::new(

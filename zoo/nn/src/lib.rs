@@ -13,6 +13,7 @@ pub mod loss;
 mod memory;
 mod model;
 mod net;
+pub mod nets;
 mod ops;
 mod optim;
 mod params;
