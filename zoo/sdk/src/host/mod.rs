@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-pub use inspect::{Inspected, Metadata, check_writers, inspect, sha256};
+pub use inspect::{Inspected, Metadata, check_writers, inspect};
 #[cfg(unix)]
 pub use isolate::{isolate, serve};
 pub use library::load;
