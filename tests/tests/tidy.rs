@@ -8,6 +8,9 @@ use std::{
     process::Command,
 };
 
+#[path = "tidy/modules.rs"]
+mod modules;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
@@ -33,6 +36,15 @@ fn packages() -> Vec<serde_json::Value> {
     );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The folder of each crate.
+fn package_folders() -> Vec<PathBuf> {
+    let manifest = |package: &serde_json::Value| {
+        let path = Path::new(package["manifest_path"].as_str().unwrap());
+        path.parent().unwrap().to_path_buf()
+    };
+    packages().iter().map(manifest).collect()
 }
 
 /// Direct dependencies of each workspace crate on other workspace crates, without dev-dependencies.
