@@ -342,15 +342,3 @@ fn paths_are_found_and_tests_are_not() {
     assert_eq!(names.imported["C"].join("::"), "crate::a::B");
     assert_eq!(names.tests, ["tests"]);
 }
-
-#[test]
-fn circles_are_found() {
-    let uses = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "e")];
-    let mut all = Uses::new();
-    for (from, to) in uses {
-        let names = all.entry(from.to_owned()).or_default();
-        names.insert(to.to_owned(), String::new());
-    }
-    let circle = ["a", "b", "c"].map(str::to_owned);
-    assert_eq!(circles(&all), BTreeSet::from([BTreeSet::from(circle)]));
-}

@@ -300,16 +300,8 @@ fn unnamed(
     test: OwnedSplit,
     notes: Vec<String>,
 ) -> OwnedDataset {
-    let spec = DataSpec {
-        name: String::new(),
-        image: [0; 3],
-        classes: vec![],
-        binarization: Binarization::None,
-        sha256: String::new(),
-        licence: None,
-    };
     OwnedDataset {
-        spec,
+        spec: DataSpec::default(),
         train,
         valid,
         test,

@@ -34,10 +34,8 @@ pub fn open_bundle(path: &Path) -> Result<Bundle> {
     } else {
         "there is no such folder; check the path"
     };
-    Err(Error::Runs(zoo_runs::Error::NotARun {
-        path: path.to_owned(),
-        what: what.to_owned(),
-    }))
+    let (path, what) = (path.to_owned(), what.to_owned());
+    Err(zoo_runs::Error::NotARun { path, what }.into())
 }
 
 /// The runtime called `name`.

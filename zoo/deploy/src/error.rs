@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// A model, its settings or its run.
     #[error(transparent)]
-    Runs(#[from] zoo_runs::Error),
+    Runs(Box<zoo_runs::Error>),
     /// A graph, an ONNX file or a bundle is not what it should be.
     #[error(transparent)]
     Onnx(#[from] zoo_onnx::Error),
@@ -54,6 +54,12 @@ pub enum Error {
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<zoo_runs::Error> for Error {
+    fn from(error: zoo_runs::Error) -> Self {
+        Self::Runs(Box::new(error))
+    }
+}
+
 impl From<zoo_runtimes::UnknownDevice> for Error {
     fn from(error: zoo_runtimes::UnknownDevice) -> Self {
         Self::Runtime(error.into())
@@ -73,6 +79,6 @@ impl Error {
     /// For `map_err`: the answer of a model's plugin.
     pub fn plugin(model: &str) -> impl FnOnce(zoo_sdk::Error) -> Self {
         let plugin = zoo_runs::Error::plugin(model);
-        move |source| Self::Runs(plugin(source))
+        move |source| plugin(source).into()
     }
 }

@@ -209,13 +209,14 @@ impl<'a> Reference<'a> {
             Self::Vectors(bundle) => {
                 let sets = bundle.vectors(name)?;
                 if sets.is_empty() {
-                    return Err(Error::Runs(zoo_runs::Error::Corrupt {
+                    return Err(zoo_runs::Error::Corrupt {
                         path: bundle.dir().to_owned(),
                         what: format!(
                             "has no test vectors of the graph {name:?}, and the plugin of its model {:?} is not here; load the plugin with --plugin, or export the run again",
                             bundle.manifest().model
                         ),
-                    }));
+                    }
+                    .into());
                 }
                 let expected = sets.into_iter().map(|set| Expected {
                     batch: set

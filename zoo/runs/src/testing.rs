@@ -8,8 +8,8 @@ use serde_json::json;
 use zoo_files::Disk;
 use zoo_sdk::{
     Array, Checkpoint, Context, Control, Dataset, Description, Error, EvaluateRequest, Event,
-    Graph, GraphInfo, LossTerm, Metrics, OpenRequest, Paper, Plugin, Result, Session, Split,
-    StateRecord, StopReason, TrainReport, TrainRequest,
+    Graph, GraphInfo, LossTerm, Metrics, OpenRequest, Plugin, Result, Session, Split, StateRecord,
+    StopReason, TrainReport, TrainRequest,
 };
 
 pub(crate) const VERSION: &str = "1";
@@ -105,10 +105,7 @@ impl Plugin for FakePlugin {
             summary: "one weight".into(),
             family: "none".into(),
             density: "none".into(),
-            paper: Paper::default(),
             version: VERSION.into(),
-            graphs: Default::default(),
-            signatures: vec![],
             best_metric: Some(("nll_nats".into(), false)),
             model_schema: json!({
                 "type": "object", "additionalProperties": false,
@@ -141,6 +138,7 @@ impl Plugin for FakePlugin {
                 },
             }),
             defaults: json!({ "model": {}, "data": { "binarization": "dynamic" }, "train": { "epochs": 3, "lr": 0.01 } }),
+            ..Description::default()
         }
     }
 

@@ -67,17 +67,9 @@ pub fn resolve_data(source: &str, set: &[String]) -> Result<(String, DataSetting
     let nothing = || serde_json::json!({ "type": "object" });
     let description = Description {
         name: "data".to_owned(),
-        summary: String::new(),
-        family: String::new(),
-        density: String::new(),
-        paper: Default::default(),
-        version: String::new(),
-        graphs: Default::default(),
-        signatures: vec![],
-        best_metric: None,
         model_schema: nothing(),
         train_schema: nothing(),
-        defaults: Json::Null,
+        ..Description::default()
     };
     let given = Given {
         set: set.to_vec(),

@@ -7,10 +7,11 @@ use std::time::Instant;
 use zoo_deploy::{ExportOptions, Result, VerifyOptions, export, verify};
 use zoo_runs::settings::Given;
 use zoo_runs::{Error, Observer, Quiet, Registry, RunDir, TrainOptions, train};
+use zoo_runtimes::Search;
 use zoo_sdk::StopReason;
 
-use super::plan::{DATA, Demo, DemoOptions, FULL, Part, Plan, QUICK, minutes};
-use super::{pictures, report};
+use super::plan::{DATA, Done, FULL, Part, Plan, QUICK, minutes};
+use super::{Demo, pictures, report};
 
 /// Hears of everything while it happens.
 pub trait DemoObserver: Observer {
@@ -27,25 +28,27 @@ impl DemoObserver for Quiet {}
 /// Those of training, export and verification.
 pub fn demo(
     registry: &Registry,
-    options: &DemoOptions,
+    options: &Demo,
+    search: &Search,
     cancel: &(dyn Fn() -> bool + Sync),
     observer: &mut dyn DemoObserver,
-) -> Result<Demo> {
+) -> Result<Done> {
     let plans = if options.quick { &QUICK } else { &FULL };
-    carry_out(registry, options, plans, cancel, observer)
+    carry_out(registry, options, search, plans, cancel, observer)
 }
 
 fn carry_out(
     registry: &Registry,
-    options: &DemoOptions,
+    options: &Demo,
+    search: &Search,
     plans: &'static [Plan; 2],
     cancel: &(dyn Fn() -> bool + Sync),
     observer: &mut dyn DemoObserver,
-) -> Result<Demo> {
+) -> Result<Done> {
     let start = Instant::now();
     prepare(&options.out)?;
     let file = |name: &str| options.out.join(name);
-    let mut out = Demo {
+    let mut out = Done {
         dir: options.out.clone(),
         report: file("report.md"),
         pictures: Vec::new(),
@@ -61,7 +64,7 @@ fn carry_out(
             minutes(plan.max_seconds)
         ));
         let mut training = TrainOptions::new(plan.model, file(plan.model));
-        training.threads = options.threads;
+        training.threads = options.threads.unwrap_or(0);
         training.given = Given {
             data: Some(DATA.to_owned()),
             seed: Some(options.seed),
@@ -79,13 +82,13 @@ fn carry_out(
         observer.stage(&format!("exporting the {}", plan.title));
         let bundle = file(&format!("{}-onnx", plan.model));
         let mut exporting = ExportOptions::new(trained.run.root(), &bundle);
-        exporting.threads = options.threads;
+        exporting.threads = options.threads.unwrap_or(0);
         let exported = export(registry, &exporting, &mut |_| {})?;
         exported.warnings.iter().for_each(|w| observer.warning(w));
         observer.stage(&format!("running the {} on every runtime", plan.title));
         let mut verifying = VerifyOptions::new(&bundle);
-        verifying.search = options.search.clone();
-        verifying.threads = options.threads;
+        verifying.search = search.clone();
+        verifying.threads = options.threads.unwrap_or(0);
         let verified = verify(registry, &verifying, &mut |_| {})?;
         parts.push(Part {
             plan,
@@ -95,7 +98,7 @@ fn carry_out(
         });
     }
     observer.stage("drawing pictures");
-    out.pictures = pictures::draw(registry, options, &parts, observer)?;
+    out.pictures = pictures::draw(registry, options, search, &parts, observer)?;
     out.seconds = start.elapsed().as_secs_f64();
     let text = report::text(options, &parts, &out);
     fs::write(&out.report, text).map_err(Error::io("write", &out.report))?;
@@ -120,11 +123,12 @@ fn prepare(dir: &Path) -> Result<()> {
         Err(e) => return Err(Error::io("read", dir)(e).into()),
     };
     if !entries.is_empty() && !mark.is_file() {
-        return Err(zoo_deploy::Error::Runs(Error::NotARun {
+        return Err(Error::NotARun {
             path: dir.to_owned(),
             what: "holds other files, and no earlier demo; give a new or empty folder with --out"
                 .to_owned(),
-        }));
+        }
+        .into());
     }
     fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     fs::write(&mark, "").map_err(Error::io("write", &mark))?;
@@ -154,6 +158,8 @@ fn prepare(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     const TINY: [Plan; 2] = [
@@ -173,19 +179,22 @@ mod tests {
         },
     ];
 
+    fn carried_out(out: PathBuf, cancelled: bool) -> Done {
+        let options = Demo {
+            out,
+            quick: true,
+            seed: 0,
+            threads: None,
+        };
+        let (registry, search) = (zoo_builtins::registry().unwrap(), Search::default());
+        let cancel = || cancelled;
+        carry_out(&registry, &options, &search, &TINY, &cancel, &mut Quiet).unwrap()
+    }
+
     #[test]
     fn all_that_the_report_names_is_there() {
         let dir = tempfile::tempdir().unwrap();
-        let mut options = DemoOptions::new(dir.path().join("demo"));
-        options.quick = true;
-        let done = carry_out(
-            &zoo_builtins::registry().unwrap(),
-            &options,
-            &TINY,
-            &|| false,
-            &mut Quiet,
-        )
-        .unwrap();
+        let done = carried_out(dir.path().join("demo"), false);
         assert!(done.ok(), "{:?}", done.verified);
         let text = fs::read_to_string(&done.report).unwrap();
         for name in pictures::NAMES {
@@ -213,15 +222,7 @@ mod tests {
     #[test]
     fn a_cancelled_demo_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        let options = DemoOptions::new(dir.path());
-        let done = carry_out(
-            &zoo_builtins::registry().unwrap(),
-            &options,
-            &TINY,
-            &|| true,
-            &mut Quiet,
-        )
-        .unwrap();
+        let done = carried_out(dir.path().to_owned(), true);
         assert!(done.cancelled && !done.ok() && !done.report.exists());
     }
 

@@ -1,12 +1,9 @@
 //! `zoo demo`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use zoo_runs::Observer;
-use zoo_runs::settings::Resolved;
-use zoo_sdk::{DataSpec, Event};
 
 use super::Globals;
 use crate::failure::{Outcome, Result};
@@ -21,7 +18,6 @@ mod plan;
 mod report;
 
 use job::DemoObserver;
-use plan::DemoOptions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,35 +45,10 @@ pub struct Demo {
     threads: Option<usize>,
 }
 
-/// The progress of one training after the other, under headings.
-struct Stages(Training);
-
-impl Observer for Stages {
-    fn prepared(&mut self, settings: &Resolved, data: &DataSpec) {
-        self.0.prepared(settings, data);
-    }
-
-    fn event(&mut self, event: &Event) {
-        self.0.event(event);
-    }
-
-    fn saved(&mut self, step: u64, folder: &Path) {
-        self.0.saved(step, folder);
-    }
-
-    fn picture(&mut self, step: u64, file: &Path) {
-        self.0.picture(step, file);
-    }
-
-    fn warning(&mut self, message: &str) {
-        self.0.warning(message);
-    }
-}
-
-impl DemoObserver for Stages {
+impl DemoObserver for Training {
     fn stage(&mut self, title: &str) {
-        self.0.finish();
-        self.0 = Training::new();
+        self.finish();
+        *self = Self::new();
         tracing::info!("== {title}");
     }
 }
@@ -85,21 +56,15 @@ impl DemoObserver for Stages {
 /// Runs the command.
 pub fn run(args: Demo, globals: &Globals) -> Result {
     let signals = Signals::listen()?;
-    let options = DemoOptions {
-        quick: args.quick,
-        seed: args.seed,
-        threads: args.threads.unwrap_or(0),
-        search: globals.search(),
-        ..DemoOptions::new(args.out)
-    };
-    let mut stages = Stages(Training::new());
+    let mut progress = Training::new();
     let done = job::demo(
         &globals.registry()?,
-        &options,
+        &args,
+        &globals.search(),
         &|| signals.received().is_some(),
-        &mut stages,
+        &mut progress,
     );
-    stages.0.finish();
+    progress.finish();
     let demo = done?;
     if let (true, Some(signal)) = (demo.cancelled, signals.received()) {
         print(&format!(

@@ -9,9 +9,11 @@ use zoo_deploy::{Error, Result, SampleOptions, sample};
 use zoo_pictures::Scale;
 use zoo_runs::directory::losses;
 use zoo_runs::{Observer, Registry, Which, open};
+use zoo_runtimes::Search;
 use zoo_sdk::{Array, Tensors};
 
-use super::plan::{DATA, DemoOptions, Part};
+use super::Demo;
+use super::plan::{DATA, Part};
 
 /// Their names.
 pub(super) const NAMES: [&str; 5] = [
@@ -25,7 +27,8 @@ pub(super) const NAMES: [&str; 5] = [
 /// Draws all of them.
 pub(super) fn draw(
     registry: &Registry,
-    options: &DemoOptions,
+    options: &Demo,
+    search: &Search,
     parts: &[Part],
     observer: &mut dyn Observer,
 ) -> Result<Vec<PathBuf>> {
@@ -41,7 +44,7 @@ pub(super) fn draw(
     for part in parts {
         let mut sampling = SampleOptions::new(part.trained.run.root());
         (sampling.count, sampling.seed) = (80, options.seed);
-        sampling.threads = options.threads;
+        sampling.threads = options.threads.unwrap_or(0);
         let images = sample(registry, &sampling)?.images;
         let name = format!("{}-samples.png", part.model());
         save(&name, &zoo_pictures::grid(&images, 10, None)?)?;
@@ -53,7 +56,7 @@ pub(super) fn draw(
     }
     let sheets = parts
         .iter()
-        .map(|part| runtimes(registry, options, part))
+        .map(|part| runtimes(registry, options.seed, search, part))
         .collect::<Result<Vec<_>>>()?;
     save("runtimes.png", &stacked(&sheets))?;
     Ok(drawn)
@@ -72,11 +75,11 @@ fn training(parts: &[Part]) -> Result<DynamicImage> {
 /// Test images, one of each class, over what the model makes of them; none for a model that does not reconstruct.
 fn reconstructions(
     registry: &Registry,
-    options: &DemoOptions,
+    options: &Demo,
     part: &Part,
 ) -> Result<Option<DynamicImage>> {
     let trained = open(registry, part.trained.run.root(), Which::Auto)?;
-    let session = trained.session(registry, options.threads, "cpu")?;
+    let session = trained.session(registry, options.threads.unwrap_or(0), "cpu")?;
     let failed = || Error::plugin(part.model());
     if !session
         .graphs()
@@ -101,7 +104,7 @@ fn reconstructions(
 }
 
 /// The same noise in candle and in every runtime that was verified, with the differences made visible.
-fn runtimes(registry: &Registry, options: &DemoOptions, part: &Part) -> Result<DynamicImage> {
+fn runtimes(registry: &Registry, seed: u64, search: &Search, part: &Part) -> Result<DynamicImage> {
     let mut names = vec![CANDLE.to_owned()];
     for row in &part.verified.results {
         if !names.contains(&row.runtime) {
@@ -111,9 +114,9 @@ fn runtimes(registry: &Registry, options: &DemoOptions, part: &Part) -> Result<D
     let mut rows: Vec<(String, Array)> = Vec::new();
     for name in names {
         let mut sampling = SampleOptions::new(&part.exported.dir);
-        (sampling.count, sampling.seed) = (10, options.seed);
+        (sampling.count, sampling.seed) = (10, seed);
         sampling.runtime = Some(name.clone());
-        sampling.search = options.search.clone();
+        sampling.search = search.clone();
         let images = sample(registry, &sampling)?.images;
         let candle = rows.first().map(|(_, images)| images);
         let difference = candle

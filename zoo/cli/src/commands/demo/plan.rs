@@ -4,39 +4,10 @@ use std::path::PathBuf;
 
 use zoo_deploy::{Exported, Verification};
 use zoo_runs::TrainOutcome;
-use zoo_runtimes::Search;
-
-/// How to show it.
-#[derive(Clone, Debug)]
-pub struct DemoOptions {
-    /// Where everything goes: a new or empty folder, or that of an earlier demo, which is replaced.
-    pub out: PathBuf,
-    /// Within 90 seconds on two cores, instead of 10 minutes.
-    pub quick: bool,
-    /// The seed.
-    pub seed: u64,
-    /// CPU threads; 0 for all.
-    pub threads: usize,
-    /// Where to look for runtimes.
-    pub search: Search,
-}
-
-impl DemoOptions {
-    /// The full demo into `out`.
-    pub fn new(out: impl Into<PathBuf>) -> Self {
-        Self {
-            out: out.into(),
-            quick: false,
-            seed: 0,
-            threads: 0,
-            search: Search::default(),
-        }
-    }
-}
 
 /// What the demo left.
 #[derive(Clone, Debug)]
-pub struct Demo {
+pub struct Done {
     /// The folder.
     pub dir: PathBuf,
     /// What was done, with figures.
@@ -51,7 +22,7 @@ pub struct Demo {
     pub seconds: f64,
 }
 
-impl Demo {
+impl Done {
     /// Whether it was carried out and every runtime agreed.
     pub fn ok(&self) -> bool {
         !self.cancelled && self.verified.iter().all(|(_, v)| v.ok)

@@ -5,17 +5,18 @@ use std::fmt::{self, Write};
 
 use zoo_runs::directory::losses;
 
-use super::plan::{DATA, Demo, DemoOptions, Part, minutes};
+use super::Demo;
+use super::plan::{DATA, Done, Part, minutes};
 
 /// `report.md`.
-pub(super) fn text(options: &DemoOptions, parts: &[Part], demo: &Demo) -> String {
+pub(super) fn text(options: &Demo, parts: &[Part], demo: &Done) -> String {
     let mut out = String::new();
     // Writing into a string cannot fail.
     let _ = write(&mut out, options, parts, demo);
     out
 }
 
-fn write(out: &mut String, options: &DemoOptions, parts: &[Part], demo: &Demo) -> fmt::Result {
+fn write(out: &mut String, options: &Demo, parts: &[Part], demo: &Done) -> fmt::Result {
     let kind = if options.quick { "quick demo" } else { "demo" };
     writeln!(
         out,

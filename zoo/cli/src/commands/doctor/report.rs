@@ -1,101 +1,76 @@
-//! `zoo doctor`
+//! What this program finds on this machine.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::Args;
 use serde::Serialize;
 use zoo_data::EMBEDDED;
 use zoo_deploy::engine::CANDLE;
 use zoo_graph::Node;
 use zoo_runs::Registry;
 use zoo_runtimes::{Device, LoadOptions, Runtime, Search};
-use zoo_sdk::{Binarization, DataSpec, Graph, OpenRequest, Port, Tensors};
-
-use super::Globals;
-use crate::failure::{Outcome, Result};
-use crate::output::{print, print_json};
-
-/// Show what this program finds on this machine: runtimes, devices, models, data
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  zoo doctor\n  zoo doctor --ort /opt/onnxruntime/lib --json")]
-pub struct Doctor {
-    /// One JSON object instead of a text
-    #[arg(long)]
-    json: bool,
-}
-
-/// Runs the command.
-pub fn run(args: Doctor, globals: &Globals) -> Result {
-    let report = doctor(&globals.registry()?, &globals.search());
-    if args.json {
-        print_json(&report)?;
-    } else {
-        print(&super::ended(&report.to_string()))?;
-    }
-    Ok(Outcome::Done)
-}
+use zoo_sdk::{DataSpec, Graph, OpenRequest, Port, Tensors};
 
 /// What this program finds on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct Report {
+pub struct Report {
     /// The program's version.
-    version: String,
+    pub version: String,
     /// `linux x86_64`.
-    system: String,
+    pub system: String,
     /// CPU threads that it may use.
-    cores: usize,
+    pub cores: usize,
     /// Instruction sets that the kernels can use here.
-    cpu_features: Vec<String>,
+    pub cpu_features: Vec<String>,
     /// Everything that runs ONNX files, and candle, that trains.
-    runtimes: Vec<RuntimeReport>,
+    pub runtimes: Vec<RuntimeReport>,
     /// Models that can be trained.
-    models: Vec<ModelReport>,
+    pub models: Vec<ModelReport>,
     /// Data sets in the program.
-    data: Vec<DataReport>,
+    pub data: Vec<DataReport>,
     /// Where libraries are installed, where there is a home.
-    data_dir: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
 }
 
 /// A runtime.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct RuntimeReport {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RuntimeReport {
     /// Its name.
-    name: String,
+    pub name: String,
     /// Whether it can be used.
-    found: bool,
+    pub found: bool,
     /// Its version.
-    version: Option<String>,
+    pub version: Option<String>,
     /// The library, where it is not part of the program.
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// Devices that it computes on here.
-    devices: Vec<String>,
+    pub devices: Vec<String>,
     /// What is missing and how to get it.
-    reason: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// A model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct ModelReport {
+pub struct ModelReport {
     /// Its name.
-    name: String,
+    pub name: String,
     /// Its version.
-    version: String,
+    pub version: String,
 }
 
 /// A data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct DataReport {
+pub struct DataReport {
     /// Its name.
-    name: String,
+    pub name: String,
     /// One line for people.
-    summary: String,
+    pub summary: String,
     /// Its licence.
-    licence: String,
+    pub licence: String,
 }
 
 /// Looks around. Never fails: what is missing is part of the report.
-fn doctor(registry: &Registry, search: &Search) -> Report {
+pub fn doctor(registry: &Registry, search: &Search) -> Report {
     let mut runtimes = vec![candle(registry)];
     for (name, runtime) in zoo_runtimes::found(search) {
         runtimes.push(match runtime {
@@ -144,11 +119,8 @@ fn doctor(registry: &Registry, search: &Search) -> Report {
 fn missing(name: &str, reason: String) -> RuntimeReport {
     RuntimeReport {
         name: name.to_owned(),
-        found: false,
-        version: None,
-        path: None,
-        devices: Vec::new(),
         reason: Some(reason),
+        ..RuntimeReport::default()
     }
 }
 
@@ -214,10 +186,7 @@ fn candle(registry: &Registry) -> RuntimeReport {
             data: DataSpec {
                 name: "probe".into(),
                 image: [1, 28, 28],
-                classes: Vec::new(),
-                binarization: Binarization::None,
-                sha256: String::new(),
-                licence: None,
+                ..DataSpec::default()
             },
             weights: Tensors::new(),
             threads: 1,
@@ -231,13 +200,11 @@ fn candle(registry: &Registry) -> RuntimeReport {
     RuntimeReport {
         name: CANDLE.to_owned(),
         found: true,
-        version: None,
-        path: None,
         devices: std::iter::once("cpu")
             .chain(others)
             .map(str::to_owned)
             .collect(),
-        reason: None,
+        ..RuntimeReport::default()
     }
 }
 
