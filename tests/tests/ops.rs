@@ -7,7 +7,7 @@ use zoo_nn::{
     DType, Device, Init, Net, Params, Pixel, Port, Raster, Row as PixelRow, ScanStep, Tensor,
     Value, concat, loss, raster_scan, scan, stack, trace,
 };
-use zoo_runtimes::{LoadOptions, Search, example_inputs};
+use zoo_runtimes::{LoadOptions, Search, example_inputs, parity::Tolerance};
 use zoo_sdk::Array;
 
 type Function = fn(&[Value]) -> Value;
@@ -403,7 +403,7 @@ fn check(
                 .map_err(|e| format!("{} at batch {n}: {e}", runtime.name()))?;
             let got = got["out"].as_f32().map_err(|e| text(&e))?;
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-                if (got - expected).abs() > 1e-5 + 1e-4 * expected.abs() {
+                if !Tolerance::F32.within((*expected).into(), (*got).into()) {
                     return Err(format!(
                         "{} at batch {n}, element {i}: {got} for {expected}",
                         runtime.name()

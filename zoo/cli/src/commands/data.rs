@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use zoo_host::data::{self, DataInfo, EMBEDDED, Source};
-use zoo_host::{picture, settings};
+use zoo_data::{DataInfo, EMBEDDED, Source};
+use zoo_runs::settings;
 
 use crate::failure::{Outcome, Result};
 use crate::output::{number, print, print_json, row, table};
@@ -117,18 +117,18 @@ fn list(args: List) -> Result {
 fn info(args: Info) -> Result {
     const COLUMNS: usize = 10;
     if let Some(out) = &args.out {
-        picture::check_destination(out, &["png"])?;
+        zoo_pictures::check_destination(out, &["png"])?;
     }
     let (source, settings) = settings::resolve_data(&args.data, &args.set)?;
-    let data = data::load(&Source::parse(&source)?, &settings)?;
+    let data = zoo_data::load(&Source::parse(&source)?, &settings)?;
     // First, so that a split that is not there is an error in every case.
     data.split(&args.split)?;
     if let Some(out) = &args.out {
-        let images = data::preview(&data, &args.split, COLUMNS, 10)?;
-        picture::save_png(&picture::grid(&images, COLUMNS, None)?, out)?;
+        let images = zoo_data::preview(&data, &args.split, COLUMNS, 10)?;
+        zoo_pictures::save_png(&zoo_pictures::grid(&images, COLUMNS, None)?, out)?;
         tracing::info!("drawn: {}", out.display());
     }
-    let info = data::info(&data);
+    let info = zoo_data::info(&data);
     if args.json {
         print_json(&info)?;
         return Ok(Outcome::Done);
@@ -189,7 +189,7 @@ fn text(info: &DataInfo) -> String {
 
 fn import(args: Import) -> Result {
     let (source, settings) = settings::resolve_data(&args.data, &args.set)?;
-    let info = data::import(&Source::parse(&source)?, &settings, &args.out)?;
+    let info = zoo_data::import(&Source::parse(&source)?, &settings, &args.out)?;
     let images: usize = info.splits.iter().map(|s| s.images).sum();
     print(&format!(
         "wrote {images} images to {}\n  sha256  {}\n",
