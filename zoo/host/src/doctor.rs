@@ -9,7 +9,7 @@ use zoo_runtimes::{Device, LoadOptions, Runtime, Search};
 use zoo_sdk::{Binarization, DataSpec, Graph, OpenRequest, Port, Tensors};
 
 use crate::Result;
-use crate::data::EMBEDDED;
+use crate::data::KNOWN;
 use crate::engine::CANDLE;
 use crate::registry::Registry;
 
@@ -28,7 +28,7 @@ pub struct Doctor {
     pub runtimes: Vec<RuntimeReport>,
     /// Models that can be trained.
     pub models: Vec<ModelReport>,
-    /// Data sets in the program.
+    /// Data sets that come with the program and are here.
     pub data: Vec<DataReport>,
     /// Where libraries are installed, where there is a home.
     pub data_dir: Option<PathBuf>,
@@ -106,12 +106,13 @@ pub fn doctor(registry: &Registry, search: &Search) -> Doctor {
                 version: d.version.clone(),
             })
             .collect(),
-        data: EMBEDDED
+        data: KNOWN
             .iter()
-            .map(|e| DataReport {
-                name: e.name.to_owned(),
-                summary: e.summary.to_owned(),
-                licence: e.licence.to_owned(),
+            .filter(|k| k.is_here())
+            .map(|k| DataReport {
+                name: k.name.to_owned(),
+                summary: k.summary.to_owned(),
+                licence: k.licence.to_owned(),
             })
             .collect(),
         data_dir: data_dir(search),
@@ -260,7 +261,7 @@ impl fmt::Display for Doctor {
         for model in &self.models {
             writeln!(f, "  {} {}", model.name, model.version)?;
         }
-        writeln!(f, "\ndata sets in the program")?;
+        writeln!(f, "\ndata sets that come with the program")?;
         for data in &self.data {
             writeln!(f, "  {}: {} ({})", data.name, data.summary, data.licence)?;
         }

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use zoo_onnx::bundle::MANIFEST;
-use zoo_runtimes::default_data_dir;
-
+use crate::data;
 use crate::{Error, Result};
+use zoo_onnx::bundle::MANIFEST;
 
 /// What stands before a name where a path could stand: `pretrained:pixelcnn-mnist`.
 pub const PREFIX: &str = "pretrained:";
@@ -23,13 +22,9 @@ pub struct Pretrained {
     pub dir: PathBuf,
 }
 
-/// Where bundles are looked for, first of all: the user's data folder, beside the program, and the sources that it was built from.
+/// Where bundles are looked for, in this order.
 fn folders() -> Vec<PathBuf> {
-    let program = std::env::current_exe().ok();
-    let beside = program.as_deref().and_then(Path::parent);
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    let parents = [default_data_dir(), beside.map(PathBuf::from), Some(sources)];
-    let parents = parents.into_iter().flatten();
+    let parents = data::folders().into_iter();
     parents.map(|folder| folder.join("pretrained")).collect()
 }
 
