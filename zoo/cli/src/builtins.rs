@@ -8,6 +8,7 @@ pub fn plugins() -> Vec<Box<dyn Plugin>> {
     let crates = [
         zoo_vae::plugins(),
         zoo_gan::plugins(),
+        zoo_autoencoder::plugins(),
         zoo_pixelcnn::plugins(),
         zoo_pixelcnnpp::plugins(),
         zoo_fvbn::plugins(),

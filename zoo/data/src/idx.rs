@@ -8,7 +8,7 @@ use zoo_files::sha256;
 
 use crate::assemble::{Raw, RawSplit};
 use crate::file::{Budget, io_error, list, open, read_header, read_rest};
-use crate::known::{BY_LABELS, Embedded, FASHION};
+use crate::known::{BY_LABELS, FASHION};
 use crate::{Images, MAX_SIDE, Result, content};
 
 /// What a split's files are called before `-images` and `-labels`.
@@ -85,10 +85,9 @@ pub(crate) fn load(folder: &Path, budget: &mut Budget) -> Result<Raw> {
 }
 
 /// Decodes a data set that is part of the binary.
-pub(crate) fn embedded(set: &Embedded, budget: &mut Budget) -> Result<Raw> {
+pub(crate) fn embedded(files: &[(&str, &[u8]); 4], budget: &mut Budget) -> Result<Raw> {
     let mut read = |images: usize| -> Result<RawSplit> {
-        let ((name, mut bytes), (label_name, mut label_bytes)) =
-            (set.files[images], set.files[images + 1]);
+        let ((name, mut bytes), (label_name, mut label_bytes)) = (files[images], files[images + 1]);
         let (images, count, size) = parse_images(&mut bytes, name, budget)?;
         let labels = parse_labels(&mut label_bytes, label_name, count, budget)?;
         Ok(split(name.to_owned(), images, count, size, Some(labels)))
@@ -96,7 +95,6 @@ pub(crate) fn embedded(set: &Embedded, budget: &mut Budget) -> Result<Raw> {
     let (train, test) = (read(0)?, read(2)?);
     let mut raw = named_by_labels(train, None, Some(test));
     raw.classes = FASHION.map(str::to_owned).to_vec();
-    raw.licence = Some(set.licence.to_owned());
     Ok(raw)
 }
 

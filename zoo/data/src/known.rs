@@ -1,16 +1,65 @@
 //! Data sets that are known by name or by hash.
 
-/// A data set inside the binary.
+use std::path::{Path, PathBuf};
+
+use zoo_files::default_data_dir;
+
+use crate::{Error, Result};
+
+/// A data set that comes with the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Embedded {
+pub struct Known {
     /// What `--data` takes.
     pub name: &'static str,
     /// One line for people.
     pub summary: &'static str,
     /// Its licence.
     pub licence: &'static str,
-    /// Training images, training labels, test images, test labels: gzipped IDX files.
-    pub(crate) files: [(&'static str, &'static [u8]); 4],
+    pub(crate) place: Place,
+}
+
+/// Where a data set that comes with the program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the binary. Training images, training labels, test images, test labels: gzipped IDX files.
+    Embedded([(&'static str, &'static [u8]); 4]),
+    /// Below one of [`folders`], since it would make the binary large: an archive.
+    Beside(&'static str),
+}
+
+impl Known {
+    /// Whether it can be read here: it is in the binary, or its file is found.
+    pub fn is_here(&self) -> bool {
+        match self.place {
+            Place::Embedded(_) => true,
+            Place::Beside(file) => self.find(file, &folders()).is_ok(),
+        }
+    }
+
+    /// `file` in the first of `folders` that has it.
+    pub(crate) fn find(&self, file: &str, folders: &[PathBuf]) -> Result<PathBuf> {
+        let paths = || folders.iter().map(|folder| folder.join(file));
+        paths().find(|path| path.is_file()).ok_or_else(|| {
+            let looked: Vec<_> = paths().map(|path| path.display().to_string()).collect();
+            let copy_to = paths().next().unwrap_or_default();
+            Error::Absent {
+                name: self.name,
+                file: file.to_owned(),
+                copy_to: copy_to.display().to_string(),
+                looked: looked.join(", "),
+            }
+        })
+    }
+}
+
+/// Where what comes with the program is looked for, first of all: the user's data folder, beside the program, and the
+/// sources that it was built from.
+pub fn folders() -> Vec<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let beside = program.as_deref().and_then(Path::parent);
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let all = [default_data_dir(), beside.map(PathBuf::from), Some(sources)];
+    all.into_iter().flatten().collect()
 }
 
 macro_rules! fashion {
@@ -22,18 +71,35 @@ macro_rules! fashion {
     };
 }
 
-/// All data sets inside the binary.
-pub const EMBEDDED: [Embedded; 1] = [Embedded {
-    name: "fashion-small",
-    summary: "5,000 training and 1,000 test images of Fashion-MNIST: 28x28, grey, ten classes of garments",
-    licence: "MIT, (c) 2017 Zalando SE",
-    files: [
-        fashion!("train-images-idx3-ubyte.gz"),
-        fashion!("train-labels-idx1-ubyte.gz"),
-        fashion!("t10k-images-idx3-ubyte.gz"),
-        fashion!("t10k-labels-idx1-ubyte.gz"),
-    ],
-}];
+/// All data sets that come with the program.
+pub const KNOWN: [Known; 3] = [
+    Known {
+        name: "fashion-small",
+        summary: "5,000 training and 1,000 test images of Fashion-MNIST: 28x28, grey, ten classes of garments",
+        licence: "MIT, (c) 2017 Zalando SE",
+        place: Place::Embedded([
+            fashion!("train-images-idx3-ubyte.gz"),
+            fashion!("train-labels-idx1-ubyte.gz"),
+            fashion!("t10k-images-idx3-ubyte.gz"),
+            fashion!("t10k-labels-idx1-ubyte.gz"),
+        ]),
+    },
+    Known {
+        name: "emoji",
+        summary: "1,706 training and 200 test emoji: 32x32, colour, on white, eight classes and flags",
+        licence: NOTO,
+        place: Place::Beside("emoji/emoji.npz"),
+    },
+    Known {
+        name: "emoji-64",
+        summary: "the images of emoji at 64x64, from which they were halved",
+        licence: NOTO,
+        place: Place::Beside("emoji/emoji-64.npz"),
+    },
+];
+
+/// Of Noto Emoji's images.
+const NOTO: &str = "Apache-2.0, (c) 2013 Google Inc.";
 
 /// Classes of Fashion-MNIST, in label order.
 pub(crate) const FASHION: [&str; 10] = [

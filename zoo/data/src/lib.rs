@@ -1,13 +1,16 @@
 //! Data sets: reading, decoding, splitting, summarising.
 //!
-//! [`load`] reads an embedded set or a path in one of four formats: a folder of IDX files, the CIFAR-10 binary batches, a
-//! folder of PNG or JPEG images, or an `.npz` archive. All of them end as an [`OwnedDataset`], from which plugins borrow.
+//! [`load`] reads a set that comes with the program, or a path in one of four formats: a folder of IDX files, the CIFAR-10
+//! binary batches, a folder of PNG or JPEG images, or an `.npz` archive. All of them end as an [`OwnedDataset`], from which
+//! plugins borrow.
 //! Files are not trusted: what a header says is checked against the file and against a budget before memory is taken.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use zoo_sdk::{Array, DataSpec, Dataset, Elements, Split, View};
+
+use known::Place;
 
 mod assemble;
 mod cifar;
@@ -24,7 +27,7 @@ mod settings;
 pub use folder::{Decoded, decode_image};
 pub use import::import;
 pub use info::{DataInfo, SplitInfo, info, preview};
-pub use known::{EMBEDDED, Embedded};
+pub use known::{KNOWN, Known, folders};
 pub use settings::{DataSettings, Size};
 
 /// Sides of an image beyond this are taken for a damaged header.
@@ -76,7 +79,21 @@ pub enum Error {
         /// What is allowed.
         allowed_mb: u64,
     },
-    /// Neither an embedded set nor a path.
+    /// A data set that comes with the program, but was left behind.
+    #[error(
+        "{name}: {file} is not here; copy fixtures/{file} of zoo's sources to {copy_to} (looked for: {looked})"
+    )]
+    Absent {
+        /// The data set.
+        name: &'static str,
+        /// Its file, below the folder of fixtures.
+        file: String,
+        /// Where it would be found.
+        copy_to: String,
+        /// Every place that was looked at.
+        looked: String,
+    },
+    /// Neither a known set nor a path.
     #[error("{name:?} is neither a data set nor an existing path; {hint}")]
     Unknown {
         /// What was asked for.
@@ -117,43 +134,45 @@ pub(crate) fn content(
 /// Where a data set comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// One of [`EMBEDDED`].
-    Embedded(&'static Embedded),
+    /// One of [`KNOWN`].
+    Known(&'static Known),
     /// A file or a folder.
     Path(PathBuf),
 }
 
 impl Source {
-    /// What `--data` means: the name of an embedded set, else a path.
+    /// What `--data` means: the name of a data set that comes with the program, else a path.
     ///
     /// # Errors
     /// [`Error::Unknown`], with the nearest name, where it is neither.
     pub fn parse(text: &str) -> Result<Self> {
-        if let Some(known) = EMBEDDED.iter().find(|e| e.name == text) {
-            return Ok(Self::Embedded(known));
+        if let Some(known) = KNOWN.iter().find(|k| k.name == text) {
+            return Ok(Self::Known(known));
         }
         let path = PathBuf::from(text);
         if path.symlink_metadata().is_ok() {
             return Ok(Self::Path(path));
         }
-        let near = EMBEDDED
+        let near = KNOWN
             .iter()
-            .find(|e| strsim::normalized_damerau_levenshtein(e.name, text) > 0.6);
+            .map(|k| (strsim::normalized_damerau_levenshtein(k.name, text), k.name))
+            .filter(|(score, _)| *score > 0.6)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
         let hint = match near {
-            Some(e) => format!("did you mean {}?", e.name),
+            Some((_, name)) => format!("did you mean {name}?"),
             None => format!(
                 "give {}, a folder (IDX files, CIFAR-10 binary batches, PNG or JPEG images) or an .npz file",
-                EMBEDDED.map(|e| e.name).join(", ")
+                KNOWN.map(|k| k.name).join(", ")
             ),
         };
         let name = text.to_owned();
         Err(Error::Unknown { name, hint })
     }
 
-    /// The embedded set's name, or the last part of the path.
+    /// The known set's name, or the last part of the path.
     pub fn name(&self) -> String {
         match self {
-            Self::Embedded(e) => e.name.to_owned(),
+            Self::Known(k) => k.name.to_owned(),
             Self::Path(path) => {
                 // `.` and `..` have no last part of their own.
                 let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -170,7 +189,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Embedded(e) => f.write_str(e.name),
+            Self::Known(k) => f.write_str(k.name),
             Self::Path(path) => write!(f, "{}", path.display()),
         }
     }
@@ -313,7 +332,14 @@ impl OwnedDataset {
 pub fn load(source: &Source, settings: &DataSettings) -> Result<OwnedDataset> {
     let mut budget = file::Budget::new(settings.max_mb);
     let raw = match source {
-        Source::Embedded(embedded) => idx::embedded(embedded, &mut budget)?,
+        Source::Known(known) => {
+            let mut raw = match &known.place {
+                Place::Embedded(files) => idx::embedded(files, &mut budget)?,
+                Place::Beside(file) => npz::load(&known.find(file, &folders())?, &mut budget)?,
+            };
+            raw.licence = Some(known.licence.to_owned());
+            raw
+        }
         Source::Path(path) => {
             let kind = file::metadata(path)?;
             if kind.is_dir() {

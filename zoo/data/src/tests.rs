@@ -3,3 +3,4 @@ use super::*;
 mod archives;
 mod formats;
 mod hostile;
+mod known;

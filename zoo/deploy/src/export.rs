@@ -376,6 +376,7 @@ fn card(description: &Description, trained: &Trained, picture: Option<String>) -
     let licence = trained.data.licence.as_deref().unwrap_or_default();
     let known = [
         ("MIT", "mit"),
+        ("Apache-2.0", "apache-2.0"),
         ("CC BY-SA 3.0", "cc-by-sa-3.0"),
         ("CC0", "cc0-1.0"),
     ];

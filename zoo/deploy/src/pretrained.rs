@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use zoo_files::default_data_dir;
 use zoo_onnx::bundle::MANIFEST;
 
 use crate::{Error, Result};
@@ -23,13 +22,9 @@ pub struct Pretrained {
     pub dir: PathBuf,
 }
 
-/// Where bundles are looked for, first of all: the user's data folder, beside the program, and the sources that it was built from.
+/// Where bundles are looked for, in this order.
 fn folders() -> Vec<PathBuf> {
-    let program = std::env::current_exe().ok();
-    let beside = program.as_deref().and_then(Path::parent);
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    let parents = [default_data_dir(), beside.map(PathBuf::from), Some(sources)];
-    let parents = parents.into_iter().flatten();
+    let parents = zoo_data::folders().into_iter();
     parents.map(|folder| folder.join("pretrained")).collect()
 }
 

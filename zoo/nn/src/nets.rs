@@ -48,7 +48,11 @@ impl Coder {
     pub fn check(&self) -> Result<()> {
         let (halvings, [_, h, w]) = (self.channels.len(), self.image);
         let even = |side: usize| side.is_multiple_of(1 << halvings.min(16));
-        let mut sizes = self.hidden.iter().chain(&self.channels).chain([&self.dense]);
+        let mut sizes = self
+            .hidden
+            .iter()
+            .chain(&self.channels)
+            .chain([&self.dense]);
         match self.arch {
             _ if sizes.any(|&size| size == 0) => Err(Error::input(
                 "model.hidden, channels and dense must be at least 1",

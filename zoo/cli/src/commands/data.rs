@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use zoo_data::{DataInfo, EMBEDDED, Source};
+use zoo_data::{DataInfo, KNOWN, Source};
 use zoo_runs::settings;
 
 use crate::failure::{Outcome, Result};
@@ -32,7 +32,7 @@ Besides these, --data takes a path:
   an .npz file with x_train, y_train, x_test, y_test, or train, valid, test, or images, labels
 ";
 
-/// List the data sets inside this program, and what else can be read
+/// List the data sets that come with this program, and what else can be read
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  zoo data list")]
 struct List {
@@ -96,19 +96,29 @@ pub fn run(args: Data) -> Result {
 
 fn list(args: List) -> Result {
     if args.json {
-        let sets: Vec<_> = EMBEDDED
+        let sets: Vec<_> = KNOWN
             .iter()
-            .map(|e| serde_json::json!({ "name": e.name, "summary": e.summary, "licence": e.licence }))
+            .map(|k| {
+                serde_json::json!({
+                    "name": k.name, "summary": k.summary, "licence": k.licence, "found": k.is_here(),
+                })
+            })
             .collect();
         print_json(&sets)?;
         return Ok(Outcome::Done);
     }
     let mut text = String::new();
-    for set in EMBEDDED {
+    for set in KNOWN {
         text.push_str(&format!(
             "{}\n  {}\n  licence: {}\n",
             set.name, set.summary, set.licence
         ));
+        if !set.is_here() {
+            text.push_str(&format!(
+                "  its file is not here: zoo data info {} says where to put it\n",
+                set.name
+            ));
+        }
     }
     print(&format!("{text}\n{FORMATS}"))?;
     Ok(Outcome::Done)

@@ -385,7 +385,7 @@ fn settings_that_do_not_fit_and_sources_that_do_not_exist() {
     data.binarization: `static` says that the data are binary, but image 0 of train holds the grey value 0.004; use `threshold` or `dynamic`
     train-images-idx3-ubyte.gz: images: takes 4 MB in memory, but data.max_mb allows 1; if the file is sound, use --set data.max_mb=4
     "fashion_smal" is neither a data set nor an existing path; did you mean fashion-small?
-    "/no/such/folder" is neither a data set nor an existing path; give fashion-small, a folder (IDX files, CIFAR-10 binary batches, PNG or JPEG images) or an .npz file
+    "/no/such/folder" is neither a data set nor an existing path; give fashion-small, emoji, emoji-64, a folder (IDX files, CIFAR-10 binary batches, PNG or JPEG images) or an .npz file
     "#);
 }
 

@@ -431,9 +431,9 @@ fn text(value: &Json, key: &str, origin: &Origin) -> Result<String> {
 
 /// An existing path made absolute, so that a run can be read from any folder; other names as they are.
 fn absolute(source: &str) -> String {
-    let embedded = zoo_data::EMBEDDED.iter().any(|e| e.name == source);
+    let known = zoo_data::KNOWN.iter().any(|k| k.name == source);
     match std::fs::canonicalize(source) {
-        Ok(path) if !embedded => path.to_string_lossy().into_owned(),
+        Ok(path) if !known => path.to_string_lossy().into_owned(),
         _ => source.to_owned(),
     }
 }

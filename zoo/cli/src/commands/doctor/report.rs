@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use zoo_data::EMBEDDED;
+use zoo_data::KNOWN;
 use zoo_deploy::engine::CANDLE;
 use zoo_graph::Node;
 use zoo_runs::Registry;
@@ -26,7 +26,7 @@ pub struct Report {
     pub runtimes: Vec<RuntimeReport>,
     /// Models that can be trained.
     pub models: Vec<ModelReport>,
-    /// Data sets in the program.
+    /// Data sets that come with the program and are here.
     pub data: Vec<DataReport>,
     /// Where libraries are installed, where there is a home.
     pub data_dir: Option<PathBuf>,
@@ -104,12 +104,13 @@ pub fn doctor(registry: &Registry, search: &Search) -> Report {
                 version: d.version.clone(),
             })
             .collect(),
-        data: EMBEDDED
+        data: KNOWN
             .iter()
-            .map(|e| DataReport {
-                name: e.name.to_owned(),
-                summary: e.summary.to_owned(),
-                licence: e.licence.to_owned(),
+            .filter(|k| k.is_here())
+            .map(|k| DataReport {
+                name: k.name.to_owned(),
+                summary: k.summary.to_owned(),
+                licence: k.licence.to_owned(),
             })
             .collect(),
         data_dir: data_dir(search),
@@ -250,7 +251,7 @@ impl fmt::Display for Report {
         for model in &self.models {
             writeln!(f, "  {} {}", model.name, model.version)?;
         }
-        writeln!(f, "\ndata sets in the program")?;
+        writeln!(f, "\ndata sets that come with the program")?;
         for data in &self.data {
             writeln!(f, "  {}: {} ({})", data.name, data.summary, data.licence)?;
         }
