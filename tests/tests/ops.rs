@@ -5,7 +5,7 @@
 
 use zoo_nn::{
     DType, Device, Init, Net, Params, Pixel, Port, Raster, Row as PixelRow, ScanStep, Tensor,
-    Value, concat, loss, raster_scan, scan, stack, trace,
+    Value, concat, loss, raster_scan, repeat, scan, stack, trace,
 };
 use zoo_runtimes::{LoadOptions, Search, example_inputs, parity::Tolerance};
 use zoo_sdk::Array;
@@ -231,16 +231,20 @@ const TABLE: &[Row] = &[
     }),
     Row("scan over 3 times of the file", &[&[4]], &[4], |io| {
         flow(&io[0], 3, |x, time| {
-            let time = time.reshape(&[1, 4])?.linear(&weight(&[6, 4]), None)?; // (1,6)
-            x.linear(&weight(&[6, 4]), None)?.add(&time)
+            let time = time.reshape(&[1, 4]).linear(&weight(&[6, 4]), None); // (1,6)
+            x.linear(&weight(&[6, 4]), None) + time
         })
     }),
     Row("scan over 16 times beside its state", &[&[4]], &[4], |io| {
         flow(&io[0], 16, |x, time| {
-            let time = x.zeros_like_batch(&[4])?.add(time)?; // (N,4)
-            concat(&[x, &time], 1)?.linear(&weight(&[6, 8]), None)
+            let time = x.zeros_like_batch(&[4]) + time; // (N,4)
+            concat(&[x, &time], 1).linear(&weight(&[6, 8]), None)
         })
     }),
+    Row("repeat, 3 steps", &[&[4]], &[4], |io| euler(&io[0], 3)),
+    Row("repeat, 15 steps", &[&[4]], &[4], |io| euler(&io[0], 15)),
+    Row("repeat, 16 steps", &[&[4]], &[4], |io| euler(&io[0], 16)),
+    Row("repeat, 32 steps", &[&[4]], &[4], |io| euler(&io[0], 32)),
     Row(
         "scan, reshaping twice in its body",
         &[&[3, 4]],
@@ -283,23 +287,35 @@ fn recurrence(x: &Value) -> (Value, Value) {
 
 /// A flow in small: a state (N,4) that moves by what a network makes of `mix`, (N,6) of the state and of waves of the time (4). Times and
 /// paces are lists of the file.
-fn flow(x: &Value, steps: usize, mix: impl Fn(&Value, &Value) -> Result<Value>) -> Result<Value> {
+fn flow(x: &Value, steps: usize, mix: impl Fn(&Value, &Value) -> Value) -> Value {
     let times: Vec<f32> = (0..steps).map(|t| t as f32 / steps as f32).collect();
-    let list = |values, shape: &[usize]| Tensor::from_vec(values, shape, &Device::Cpu);
-    let times = Value::constant(list(times, &[steps, 1])?);
-    let paces = Value::constant(list(vec![1.0 / steps as f32; steps], &[steps, 1, 1])?);
+    let list = |values, shape: &[usize]| {
+        Value::constant(Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    };
+    let times = list(times, &[steps, 1]);
+    let paces = list(vec![1.0 / steps as f32; steps], &[steps, 1, 1]);
     let lists = [(&times, 0), (&paces, 0)];
     let scanned = scan(std::slice::from_ref(x), &lists, &[1], |states, slices| {
-        let waves = slices[0].mul(&weight(&[4]))?.sin()?; // (4)
-        let speed = mix(&states[0], &waves)?.tanh()?; // (N,6)
-        let speed = speed.linear(&weight(&[4, 6]), None)?.mul(&slices[1])?; // (N,4)
-        let next = states[0].add(&speed)?;
-        Ok(ScanStep {
+        let waves = (&slices[0] * weight(&[4])).sin(); // (4)
+        let speed = mix(&states[0], &waves).tanh(); // (N,6)
+        let speed = speed.linear(&weight(&[4, 6]), None) * &slices[1]; // (N,4)
+        let next = &states[0] + speed;
+        ScanStep {
             states: vec![next.clone()],
             outputs: vec![next],
-        })
-    })?;
+        }
+    });
     scanned.outputs[0].mean(&[1], false) // (N,4), of (N,steps,4)
+}
+
+/// Euler's method, whose steps only know their number.
+fn euler(x: &Value, steps: usize) -> Value {
+    let pace = 1.0 / steps as f64;
+    let mut states = repeat(steps, std::slice::from_ref(x), |states, step| {
+        let speed = states[0].linear(&weight(&[4, 4]), None) * (step * pace).cos(); // (N,4)
+        vec![&states[0] + speed.tanh() * pace]
+    });
+    states.remove(0)
 }
 
 /// A sampler in small: what is above through a convolution, what is left through a matrix, and a threshold on the noise.
