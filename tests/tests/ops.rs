@@ -437,3 +437,53 @@ fn tensor(array: &Array) -> Value {
         .unwrap()
         .into()
 }
+
+#[test]
+fn a_number_of_steps_can_be_an_input() {
+    let x = Tensor::from_vec(vec![0.5f32, -1.0, 2.0, 0.25], (1, 4), &Device::Cpu).unwrap();
+    let ports = [Port::normal("x", &[4]), Port::count("steps", 1, 50)];
+    let function = |io: &[Value]| {
+        let mut states = repeat(&io[1], &io[..1], |states, step| {
+            let speed = states[0].linear(&weight(&[4, 4]), None) * (step * 0.1).cos(); // (N,4)
+            vec![&states[0] + speed.tanh() * 0.1]
+        });
+        states.remove(0)
+    };
+    let graph = trace(
+        "flow",
+        &ports,
+        &[Port::batched("y", &[4])],
+        &Device::Cpu,
+        function,
+    )
+    .unwrap();
+    let files = zoo_onnx::export(&graph, &zoo_onnx::Options::default()).unwrap();
+    let found = zoo_runtimes::found(&Search::default());
+    for runtime in found.into_iter().filter_map(|(_, found)| found.ok()) {
+        let serves = |f: &&zoo_onnx::Variant| f.runtimes.iter().any(|r| r == runtime.name());
+        let file = files.iter().find(serves);
+        let file = file.unwrap_or_else(|| panic!("no file serves {}", runtime.name()));
+        let load = LoadOptions::default();
+        let mut loaded = zoo_runtimes::load(runtime.as_ref(), &file.content, &load).unwrap();
+        for steps in [1i64, 3, 16, 50] {
+            let told = Value::from(Tensor::new(steps, &Device::Cpu).unwrap());
+            let expected = function(&[x.clone().into(), told]).to_vec().unwrap();
+            let fed = [
+                ("x", Array::f32([1, 4], [0.5, -1.0, 2.0, 0.25]).unwrap()),
+                ("steps", Array::i64([], [steps]).unwrap()),
+            ];
+            let fed = fed.map(|(name, array)| (name.to_string(), array)).into();
+            let got = loaded
+                .run(&fed)
+                .unwrap_or_else(|e| panic!("{}: {e}", runtime.name()));
+            for (got, expected) in got["y"].as_f32().unwrap().iter().zip(&expected) {
+                let off = (got - expected).abs();
+                assert!(
+                    off < 1e-5,
+                    "{} {steps}: {got} for {expected}",
+                    runtime.name()
+                );
+            }
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub use ops::{concat, stack};
 pub use optim::{AdamConfig, Optimizer, Schedule};
 pub use params::{Buffer, Init, Params};
 pub use plugin::{ModelPlugin, fresh};
-pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, raster_scan, repeat, scan};
+pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, Steps, raster_scan, repeat, scan};
 pub use trace::trace;
 pub use value::{GradOptions, Gradients, Value, grad, twice_differentiable};
 #[doc(hidden)] // for export_plugin!

@@ -204,7 +204,8 @@ impl<M: Model> ModelSession<M> {
                 known.join(", ")
             )));
         }
-        let mut batch = None;
+        // The batch is that of the first input that has one; the others must have the same.
+        let mut batch: Option<(&str, usize)> = None;
         let mut values = Vec::new();
         for port in &graph.inputs {
             let array = inputs.get(&port.name).ok_or_else(|| {
@@ -214,14 +215,33 @@ impl<M: Model> ModelSession<M> {
                     port.value_type()
                 ))
             })?;
-            let n = *batch.get_or_insert(array.shape().first().copied().unwrap_or(0));
-            if n == 0
-                || array.dtype() != port.dtype
-                || port.shape_at(n).as_deref() != Some(array.shape())
-            {
-                return Err(Error::input(format!(
-                    "input {:?} of graph {name:?} must be {} with one N of at least 1, not {array:?}",
-                    port.name,
+            let wrong = |what: String| {
+                Error::input(format!("input {:?} of graph {name:?} {what}", port.name))
+            };
+            let has_batch = port.shape.first().is_some_and(|dim| dim.fixed().is_none());
+            let n = match (has_batch, batch, array.shape().first()) {
+                (true, None, Some(&n)) => {
+                    batch = Some((&port.name, n));
+                    n
+                }
+                (_, Some((_, n)), _) => n,
+                _ => 1,
+            };
+            if has_batch && array.shape().first() == Some(&0) {
+                return Err(wrong(format!(
+                    "must be {}, and holds nothing: N is at least 1",
+                    port.value_type()
+                )));
+            }
+            if array.dtype() != port.dtype || port.shape_at(n).as_deref() != Some(array.shape()) {
+                let of = match batch {
+                    Some((first, n)) if has_batch && first != port.name => {
+                        format!(", with the N = {n} of {first:?}")
+                    }
+                    _ => String::new(),
+                };
+                return Err(wrong(format!(
+                    "must be {}{of}, not {array:?}",
                     port.value_type()
                 )));
             }

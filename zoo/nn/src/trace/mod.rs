@@ -155,6 +155,17 @@ impl Value {
     pub(crate) fn copied(&self) -> Self {
         op("Identity", [self], |[x]| Ok(x.clone()), |_| Ok(()))
     }
+
+    /// The same of truth values.
+    #[track_caller]
+    pub(crate) fn copied_truth(&self) -> Self {
+        op(
+            "Identity",
+            [self],
+            |[x]| Ok(x.clone()),
+            |node| node.truth().done(),
+        )
+    }
 }
 
 /// Inputs to record with: other elements in every run, so that what depends on them shows.
@@ -166,8 +177,12 @@ pub(crate) fn probe(port: &Port, batch: usize) -> Result<Array> {
     let count = shape.iter().product();
     Ok(match (port.dtype, port.distribution) {
         (zoo_graph::DType::I64, _) => {
-            let below = port.range.map_or(1, |[_, high]| high as u64 + 1);
-            Array::i64(shape, stream.integers(count, below))?
+            let [low, high] = port.range.unwrap_or([0.0; 2]).map(|bound| bound as i64);
+            let drawn = stream.integers(count, (high - low).max(0) as u64 + 1);
+            Array::i64(
+                shape,
+                drawn.into_iter().map(|i| low + i).collect::<Vec<_>>(),
+            )?
         }
         (zoo_graph::DType::F32, Some(Distribution::Normal)) => {
             Array::f32(shape, stream.normal(count))?
