@@ -102,6 +102,8 @@ fn small(model: &str) -> Json {
     match model {
         "vae" => json!({"hidden": [24], "latent": 4, "importance_samples": 3}),
         "gan" => json!({"latent": 8, "channels": 8}),
+        "nice" => json!({"couplings": 2, "hidden": [16]}),
+        "realnvp" => json!({"couplings": 2, "channels": 4, "blocks": 1}),
         "autoencoder" => json!({"hidden": [16], "latent": 3}),
         "pixelcnn" => json!({"channels": 4, "blocks": 1, "first_kernel": 3, "head": 4}),
         "pixelcnn-pp" => json!({"channels": 4, "blocks": 1, "resolutions": 1, "components": 2}),

@@ -1,8 +1,4 @@
-//! What a generative model is written with, on candle.
-//!
-//! A network is a function of a [`Net`] that computes on [`Value`]s: candle tensors that, while a trace is on, also write down the graph node of each operation
-//! they go through. So one `forward` trains and exports. Around it stand [`Params`], [`layers`], losses and distributions,
-//! the [`Model`] trait, one trainer for every model, and [`ModelPlugin`], which makes a `zoo_sdk::Plugin` of a model.
+#![doc = include_str!("../README.md")]
 
 mod array;
 mod device;
