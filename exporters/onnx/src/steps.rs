@@ -9,6 +9,7 @@ use zoo_graph::{
 
 use crate::{
     Error, Result,
+    check::is_batched,
     ops::{OpKind, is, is_loop, repeat::Turns, scan::Parts},
 };
 
@@ -228,6 +229,18 @@ impl Cutter<'_> {
                     graph.outputs.push(Port::new(output, ty.dtype, ty.shape));
                 }
             }
+        }
+        let mut ports = graph.inputs.iter().chain(&graph.outputs);
+        if let Some(port) = ports.find(|port| !port.shape.is_empty() && !is_batched(port)) {
+            let touches =
+                |n: &&&Node| n.inputs.contains(&port.name) || n.outputs.contains(&port.name);
+            let node = nodes.iter().find(touches).unwrap_or(&nodes[0]);
+            let ty = port.value_type();
+            let reason = format!(
+                "a host passes on values whose first dimension is the batch, {:?} is {ty}",
+                port.name
+            );
+            return Err(refused(node, reason));
         }
         graph.validate()?;
         self.parts.push((name.clone(), graph));

@@ -1,6 +1,10 @@
 //! If: both branches state their types, and the two must agree.
 
-use super::{operator::Kind::Graph, prelude::*, repeat::lower_bodies, scan::body};
+use super::{
+    bodies::{body, lower_bodies},
+    operator::Kind::Graph,
+    prelude::*,
+};
 
 pub(super) const OPERATORS: &[Operator] = &[Operator {
     outputs: (1, MANY),

@@ -1,11 +1,11 @@
 //! Values over constants, for folding. Not a runtime: what it does not know stays a node.
 
-use zoo_graph::{Array, DType, Data, Dim};
+use zoo_graph::{Array, DType, Data};
 
-use super::{args::Args, operator::infer};
+use super::args::Args;
 
 /// A constant may grow to this many elements, or to twice the elements that it comes from.
-const SMALL: usize = 4096;
+pub(super) const SMALL: usize = 4096;
 
 /// A scalar of an element type.
 pub(crate) fn scalar(dtype: DType, value: f64) -> Result<Array, String> {
@@ -41,28 +41,6 @@ impl Constants<'_> {
     pub fn expanded(&self, i: usize) -> Option<Array> {
         expand(self.inputs[i], &self.shape)
     }
-}
-
-/// The outputs of a node whose inputs are all constant, where its operator has an evaluation for the types.
-pub(crate) fn evaluate(args: &Args<'_>) -> Option<Array> {
-    let op = super::find(&args.node.op)?;
-    let inputs: Vec<&Array> = args.constants.iter().copied().collect::<Option<_>>()?;
-    if inputs.is_empty() || args.node.outputs.len() != 1 {
-        return None;
-    }
-    let ty = infer(args).ok()?.first()?.complete()?;
-    let shape: Vec<usize> = ty.shape.iter().map(Dim::fixed).collect::<Option<_>>()?;
-    let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-    if size > SMALL.max(2 * inputs.iter().map(|a| a.len()).sum::<usize>()) {
-        return None;
-    }
-    let value = (op.evaluate)(&Constants {
-        args,
-        inputs,
-        dtype: ty.dtype,
-        shape,
-    })?;
-    (value.dtype() == ty.dtype).then_some(value)
 }
 
 /// Elements from one position to the next along each axis.

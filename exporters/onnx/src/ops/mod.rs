@@ -7,6 +7,7 @@ mod arg_extremum;
 mod args;
 mod arithmetic;
 mod batch_normalization;
+mod bodies;
 mod branch;
 pub(crate) mod cast;
 mod clip;
@@ -57,17 +58,18 @@ mod window;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use zoo_graph::Node;
+use zoo_graph::{Array, Attribute, Dim, Node};
 
 pub(crate) use args::{Args, Scope, Values};
-pub(crate) use constants::evaluate;
-#[cfg(test)]
-pub(crate) use operator::infer;
-pub(crate) use operator::{Operator, conforms, runs};
+pub(crate) use operator::Operator;
 #[cfg(test)]
 pub(crate) use reference::{T, by_definition, indices};
 pub(crate) use rewrite::{Failure, Output, Rewrite};
 pub use target::Target;
+
+use args::Inferred;
+use constants::{Constants, SMALL};
+use operator::{Kind, MANY};
 
 /// Declares the files of this folder with the operators that each holds.
 macro_rules! operators {
@@ -167,6 +169,82 @@ pub(crate) fn is_loop(node: &Node) -> bool {
 /// Whether a node is a loop, or has one in a body.
 pub(crate) fn loops(node: &Node) -> bool {
     is_loop(node) || node.bodies().any(|body| body.nodes.iter().any(loops))
+}
+
+/// The types of a node's outputs.
+pub(crate) fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
+    let op = find(&args.node.op).ok_or("the operator is unknown")?;
+    (op.infer)(args)
+}
+
+/// Whether a target computes a node that was lowered, or what is missing.
+pub(crate) fn runs(target: Target, node: &Node) -> Result<(), String> {
+    let op = find(&node.op).ok_or("the operator is unknown")?;
+    (op.runs)(target, node)
+}
+
+/// Holds a node against its operator: known, counts right, attributes known and of their kind, required inputs there.
+pub(crate) fn conforms(node: &Node) -> Result<&'static Operator, String> {
+    let op = find(&node.op).ok_or("the operator is unknown")?;
+    for (what, n, (least, most)) in [
+        ("inputs", node.inputs.len(), op.inputs),
+        ("outputs", node.outputs.len(), op.outputs),
+    ] {
+        if n < least || n > most {
+            let range = match (least, most) {
+                (least, MANY) => format!("at least {least}"),
+                (least, most) if least == most => format!("{least}"),
+                (least, most) => format!("{least} to {most}"),
+            };
+            return Err(format!("it has {n} {what}, the operator takes {range}"));
+        }
+    }
+    let mut required = node.inputs.iter().take(op.required);
+    if let Some(i) = required.position(String::is_empty) {
+        return Err(format!("input {i} is left out"));
+    }
+    if node.outputs[0].is_empty() {
+        return Err("its first output has no name".into());
+    }
+    for (name, value) in &node.attributes {
+        let Some((_, kind)) = op.attributes.iter().find(|(known, _)| known == name) else {
+            return Err(format!("the operator has no attribute {name:?}"));
+        };
+        let got = match value {
+            Attribute::Int(_) => Some(Kind::Int),
+            Attribute::Float(_) => Some(Kind::Float),
+            Attribute::Text(_) => Some(Kind::Text),
+            Attribute::Ints(_) => Some(Kind::Ints),
+            Attribute::Graph(_) => Some(Kind::Graph),
+            Attribute::Floats(_) | Attribute::Tensor(_) => None,
+        };
+        if got != Some(*kind) {
+            return Err(format!("attribute {name:?} is not of the kind {kind:?}"));
+        }
+    }
+    Ok(op)
+}
+
+/// The outputs of a node whose inputs are all constant, where its operator has an evaluation for the types.
+pub(crate) fn evaluate(args: &Args<'_>) -> Option<Array> {
+    let op = find(&args.node.op)?;
+    let inputs: Vec<&Array> = args.constants.iter().copied().collect::<Option<_>>()?;
+    if inputs.is_empty() || args.node.outputs.len() != 1 {
+        return None;
+    }
+    let ty = infer(args).ok()?.first()?.complete()?;
+    let shape: Vec<usize> = ty.shape.iter().map(Dim::fixed).collect::<Option<_>>()?;
+    let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    if size > SMALL.max(2 * inputs.iter().map(|a| a.len()).sum::<usize>()) {
+        return None;
+    }
+    let value = (op.evaluate)(&Constants {
+        args,
+        inputs,
+        dtype: ty.dtype,
+        shape,
+    })?;
+    (value.dtype() == ty.dtype).then_some(value)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What is known of an operator, and the signature that its nodes are held to.
 
-use zoo_graph::{Array, Attribute, Node};
+use zoo_graph::{Array, Node};
 
 use super::{
     OpKind, Target,
@@ -101,58 +101,4 @@ pub(super) const fn broadcasting(
 /// Says of an operator that rewrites take apart that no target has it.
 pub(super) fn missing(_: Target, _: &Node) -> Result<(), String> {
     Err("the operator is missing there and has no exact rewrite".into())
-}
-
-/// The types of a node's outputs.
-pub(crate) fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
-    let op = super::find(&args.node.op).ok_or("the operator is unknown")?;
-    (op.infer)(args)
-}
-
-/// Whether a target computes a node that was lowered, or what is missing.
-pub(crate) fn runs(target: Target, node: &Node) -> Result<(), String> {
-    let op = super::find(&node.op).ok_or("the operator is unknown")?;
-    (op.runs)(target, node)
-}
-
-/// Holds a node against its operator: known, counts right, attributes known and of their kind, required inputs there.
-pub(crate) fn conforms(node: &Node) -> Result<&'static Operator, String> {
-    let op = super::find(&node.op).ok_or("the operator is unknown")?;
-    for (what, n, (least, most)) in [
-        ("inputs", node.inputs.len(), op.inputs),
-        ("outputs", node.outputs.len(), op.outputs),
-    ] {
-        if n < least || n > most {
-            let range = match (least, most) {
-                (least, MANY) => format!("at least {least}"),
-                (least, most) if least == most => format!("{least}"),
-                (least, most) => format!("{least} to {most}"),
-            };
-            return Err(format!("it has {n} {what}, the operator takes {range}"));
-        }
-    }
-    let mut required = node.inputs.iter().take(op.required);
-    if let Some(i) = required.position(String::is_empty) {
-        return Err(format!("input {i} is left out"));
-    }
-    if node.outputs[0].is_empty() {
-        return Err("its first output has no name".into());
-    }
-    for (name, value) in &node.attributes {
-        let Some((_, kind)) = op.attributes.iter().find(|(known, _)| known == name) else {
-            return Err(format!("the operator has no attribute {name:?}"));
-        };
-        let got = match value {
-            Attribute::Int(_) => Some(Kind::Int),
-            Attribute::Float(_) => Some(Kind::Float),
-            Attribute::Text(_) => Some(Kind::Text),
-            Attribute::Ints(_) => Some(Kind::Ints),
-            Attribute::Graph(_) => Some(Kind::Graph),
-            Attribute::Floats(_) | Attribute::Tensor(_) => None,
-        };
-        if got != Some(*kind) {
-            return Err(format!("attribute {name:?} is not of the kind {kind:?}"));
-        }
-    }
-    Ok(op)
 }

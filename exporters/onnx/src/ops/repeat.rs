@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use zoo_graph::{Graph, Port};
 
 use super::{
-    is, loops,
+    bodies::{body, fits, lower_bodies, runs},
+    is,
     operator::Kind,
     prelude::*,
-    scan::{body, fits},
 };
 
 pub(super) const OPERATORS: &[Operator] = &[Operator {
@@ -140,30 +140,4 @@ fn lower(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     let body = Attribute::Graph(Box::new(turns.body));
     scan.attributes = attributes([("body", body), ("num_scan_inputs", Attribute::Int(1))]);
     cx.rewrite(&scan)
-}
-
-/// The node with its bodies in the form of the target.
-pub(super) fn lower_bodies(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
-    let mut node = cx.node.clone();
-    for attribute in node.attributes.values_mut() {
-        if let Attribute::Graph(body) = attribute {
-            **body = cx.body(body)?;
-        }
-    }
-    cx.copy(node);
-    Ok(())
-}
-
-/// Which loops a target has.
-pub(super) fn runs(target: Target, node: &Node) -> Result<(), String> {
-    let within = || node.bodies().any(|body| body.nodes.iter().any(loops));
-    match target {
-        Target::Ort => Ok(()),
-        Target::Tract if is(node, OpKind::Scan) && !within() => Ok(()),
-        Target::Tract => Err(
-            "it runs a Scan without loops inside, and no Loop; drive the steps from the host"
-                .into(),
-        ),
-        Target::CandleOnnx => Err("it has no loops; drive the steps from the host".into()),
-    }
 }

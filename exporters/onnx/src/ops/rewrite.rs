@@ -7,8 +7,7 @@ use zoo_graph::{Array, Attribute, Dim, Graph, Initializer, Node, ValueType};
 use super::{
     OpKind, Target,
     args::{Args, Inferred, Scope, Values},
-    constants,
-    operator::{conforms, infer},
+    conforms, constants, infer,
 };
 use crate::Error;
 

@@ -11,8 +11,8 @@ use super::{
         cast, is,
         rewrite::{Attributes, Failure, Rewrite, along, attributes, ints},
     },
-    Parts, error, fixed, node,
     opaque::{self, Never},
+    parts::{Parts, error, fixed, node},
 };
 use crate::edit::redirect;
 

@@ -7,7 +7,7 @@ use super::{
         OpKind,
         rewrite::{Attributes, Failure, Rewrite, along, attributes, ints},
     },
-    Parts, error, node,
+    parts::{Parts, error, node},
 };
 
 /// `value` with `axis` in front, so that what a step gathers lies in one piece: single values far apart cost more than all arithmetic of a pixel.

@@ -11,7 +11,7 @@ use super::{
         find,
         prelude::{Attribute, DType, Dim, Rewrite, attributes, ints},
     },
-    node,
+    parts::node,
 };
 use crate::edit::redirect;
 
