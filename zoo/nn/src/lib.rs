@@ -5,9 +5,11 @@
 //! the [`Model`] trait, one trainer for every model, and [`ModelPlugin`], which makes a `zoo_sdk::Plugin` of a model.
 
 mod array;
+mod autoregressive;
 mod device;
 pub mod dist;
 mod error;
+pub mod field;
 pub mod layers;
 pub mod loss;
 mod memory;
@@ -24,7 +26,9 @@ mod trace;
 pub mod train;
 mod value;
 
+pub use autoregressive::{Autoregressive, Causal};
 pub use error::{Error, Result};
+pub use field::{Field, List};
 pub use model::{Anneal, Batch, GraphFn, Info, Losses, Model, Outputs, Phase, Role, Stage, StepCx};
 pub use net::{Mode, Net};
 pub use ops::{concat, stack};
