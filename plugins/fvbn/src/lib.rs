@@ -12,10 +12,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Net, Phase,
-    Plugin, Result, StepCx, Value,
-    dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
-    layers::CausalLinear,
+    Autoregressive, Batch, DataSpec, Error, GraphFn, Info, List, Losses, Metrics, Model,
+    ModelPlugin, Net, Phase, Plugin, Result, StepCx, Value, dist,
 };
 
 /// Settings of [`Fvbn`].
@@ -33,46 +31,17 @@ pub struct Fvbn {
     context: usize,
 }
 
-impl Fvbn {
-    fn size(&self) -> usize {
-        self.image.iter().product()
+impl Autoregressive for Fvbn {
+    type On = List;
+
+    fn image(&self) -> [usize; 3] {
+        self.image
     }
 
-    /// Its weights, and the bias (D).
-    fn weights(&self, net: &Net) -> Result<(CausalLinear, Value)> {
-        let d = self.size();
-        let linear = CausalLinear::new(net, d, self.context)?;
-        Ok((linear, net.param("bias", &[d], Init::Constant(0.0))))
-    }
-
-    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
-    pub fn forward(&self, net: &Net, x: &Value) -> Value {
-        let logits = |(linear, bias): (CausalLinear, Value)| {
-            x.flatten(1).linear(&linear.weight(), Some(&bias))
-        };
-        self.weights(net).map(logits).into()
-    }
-
-    /// -log p(x) (N)
-    pub fn nll(&self, net: &Net, x: &Value) -> Value {
-        zoo_nn::loss::bernoulli_nll(&self.forward(net, x), x)
-    }
-
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel adds to the logits of those after it.
-    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
-        let (linear, bias) = match self.weights(net) {
-            Ok(weights) => weights,
-            Err(error) => return Value::failed(error),
-        };
-        let start = inputs[0].zeros_like_batch(&[self.size()]);
-        let start = start.add(&bias); // logits from the next pixel on (N,D)
-        draw_list(
-            inputs,
-            &[start],
-            &[(&linear.onward(), 0)],
-            |logits, _| logits[0].slice(1, 0, 1), // (N,1)
-            |logits, onward, x| vec![CausalLinear::next(&logits[0], &onward[0], x)],
-        )
+    /// x (N,D) -> logits of p(x_i | x_<i) (N,D)
+    fn network(&self, net: &Net, x: &List, _: Option<&Value>) -> List {
+        let d = self.image.iter().product();
+        net.causal_linear(x, d, self.context, true) // b_i + sum_{j<i} W_ij x_j
     }
 }
 
@@ -112,15 +81,15 @@ impl Model for Fvbn {
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
+        self.nll_loss(batch, cx)
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&cx.net(), &batch.image()), self.size())
+        self.nll_metrics(batch, cx)
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        autoregressive_graphs(self.image, Self::nll, Self::draw)
+        self.causal_graphs()
     }
 }
 

@@ -1,22 +1,12 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
-use zoo_nn::testing::{Autoregressive, random, with_list};
+use zoo_nn::testing::{Predictor, random, with_list};
 
 use super::*;
 
-fn with<T>(config: &Config, image: [usize; 3], require: impl FnOnce(Autoregressive<'_>) -> T) -> T {
+fn with<T>(config: &Config, image: [usize; 3], require: impl FnOnce(Predictor<'_>) -> T) -> T {
     let (model, net): (Fvbn, _) = random(config, image, 0, 2.0).unwrap();
-    let (forward, nll) = (
-        |x: &Value| model.forward(&net, x),
-        |x: &Value| model.nll(&net, x),
-    );
-    with_list(
-        image,
-        forward,
-        nll,
-        |inputs| model.draw(&net, inputs),
-        require,
-    )
+    with_list(&model, &net, require)
 }
 
 #[test]

@@ -16,10 +16,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Device, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin,
-    Net, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
-    dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
-    layers::CausalLinear,
+    Autoregressive, Batch, DataSpec, Device, Error, GraphFn, Info, Init, List, Losses, Metrics,
+    Mode, Model, ModelPlugin, Net, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
+    dist::{self, nll_loss},
     loss::bernoulli_nll,
     stack,
 };
@@ -56,32 +55,6 @@ pub struct Made {
     degrees: Vec<Vec<Vec<usize>>>,
 }
 
-/// Its weights.
-struct Network {
-    image: [usize; 3],
-    layers: Vec<Layer>,
-    direct: Option<CausalLinear>,
-}
-
-/// A fully connected layer with a mask for each draw of degrees.
-struct Layer {
-    /// (O,I)
-    weight: Value,
-    /// (O)
-    bias: Value,
-    /// (O,I) each
-    masks: Vec<Value>,
-}
-
-/// A layer's weights under one mask.
-type Masked<'a> = (Value, &'a Value);
-
-impl Layer {
-    fn masked(&self, mask: usize) -> Masked<'_> {
-        (self.weight.mul(&self.masks[mask]), &self.bias)
-    }
-}
-
 /// Degrees of each layer, inputs first and outputs last: unit o of a layer sees unit i of the layer before where `sees(o, i)`.
 fn degrees(d: usize, hidden: &[usize], stream: Stream) -> Vec<Vec<usize>> {
     let mut all = vec![(1..=d).collect::<Vec<_>>()];
@@ -100,7 +73,7 @@ fn degrees(d: usize, hidden: &[usize], stream: Stream) -> Vec<Vec<usize>> {
 }
 
 /// (O,I) with 1 where the first degree may see the second.
-fn mask(to: &[usize], from: &[usize], strict: bool) -> Result<Tensor> {
+fn sees(to: &[usize], from: &[usize], strict: bool) -> Result<Tensor> {
     let sees = |to: usize, from: usize| if strict { to > from } else { to >= from };
     let pairs = to.iter().flat_map(|&to| {
         from.iter()
@@ -113,164 +86,54 @@ fn mask(to: &[usize], from: &[usize], strict: bool) -> Result<Tensor> {
     )?)
 }
 
-impl Network {
-    fn new(model: &Made, net: &Net) -> Result<Self> {
-        let d = model.size();
-        let mut layers = Vec::new();
-        for layer in 0..=model.config.hidden.len() {
-            let (from, to) = (
-                model.degrees[0][layer].len(),
-                model.degrees[0][layer + 1].len(),
-            );
-            let last = layer == model.config.hidden.len();
+impl Made {
+    /// x (N,D) -> logits (N,D) under one of the masks, with what x gives to them directly
+    fn under(&self, net: &Net, mask: usize, x: &List, direct: Option<&List>) -> List {
+        let layers = self.config.hidden.len();
+        let weights = |layer: usize| {
             let net = net.at(&format!("fc{}", layer + 1));
-            let of = |(i, m): (usize, &Vec<Vec<usize>>)| {
-                net.constant(&format!("mask{i}"), || mask(&m[layer + 1], &m[layer], last))
-            };
-            layers.push(Layer {
-                weight: net.param("weight", &[to, from], Init::fan_in(from)),
-                bias: net.param("bias", &[to], Init::Constant(0.0)),
-                masks: model.degrees.iter().enumerate().map(of).collect(),
-            });
+            let degrees = &self.degrees[mask];
+            let (from, to) = (&degrees[layer], &degrees[layer + 1]);
+            let shape = [to.len(), from.len()];
+            let weight = net.param("weight", &shape, Init::fan_in(from.len())); // (O,I)
+            let sees = net.constant(&format!("mask{mask}"), || sees(to, from, layer == layers));
+            (
+                weight * sees,
+                net.param("bias", &[to.len()], Init::Constant(0.0)),
+            )
+        };
+        let mut h = x.to_features(|| weights(0)).map(Value::relu); // (N,H)
+        for layer in 1..layers {
+            h = h.linear(|| weights(layer)).map(Value::relu); // (N,H)
         }
-        let direct = model.config.direct;
-        Ok(Self {
-            image: model.image,
-            layers,
-            direct: direct
-                .then(|| CausalLinear::new(&net.at("direct"), d, d))
-                .transpose()?,
-        })
-    }
-
-    fn size(&self) -> usize {
-        self.image.iter().product()
-    }
-
-    fn masks(&self) -> usize {
-        self.layers[0].masks.len()
-    }
-
-    /// x (N,D) -> logits (N,D) under one mask, `direct` among them
-    fn under(&self, x: &Value, mask: usize, direct: Option<&Value>) -> Value {
-        let mut h = x.clone();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let (weight, bias) = layer.masked(mask);
-            h = h.linear(&weight, Some(bias)); // (N,O)
-            if i + 1 < self.layers.len() {
-                h = h.relu();
-            }
-        }
+        let logits = h.of_features(|| weights(layers)); // (N,D)
         match direct {
-            Some(direct) => h.add(direct),
-            None => h,
+            Some(direct) => List::combined(&[logits, direct.clone()], |all| &all[0] + &all[1]),
+            None => logits,
         }
     }
 
     /// What x (N,D) gives to the logits directly (N,D), the same under all masks.
-    fn direct(&self, x: &Value) -> Option<Value> {
-        let give = |direct: &CausalLinear| x.linear(&direct.weight(), None);
-        self.direct.as_ref().map(give)
-    }
-
-    fn forward(&self, x: &Value) -> Value {
-        let x = x.flatten(1);
-        let direct = self.direct(&x);
-        let each = (0..self.masks())
-            .map(|mask| self.under(&x, mask, direct.as_ref()))
-            .collect::<Vec<_>>();
-        logit_of_mean(&each)
-    }
-
-    fn draw(&self, inputs: &[&Value]) -> Value {
-        let noise = inputs[0];
-        let (Some(first), Some(last)) = (self.layers.first(), self.layers.last()) else {
-            return Value::failed(Error::input("the network has no layer"));
-        };
-        let inner = &self.layers[1..self.layers.len() - 1];
-        // For each mask: the first layer's sums so far (N,H), its weights by input, those of an output, and the layers between.
-        let (mut states, mut ins, mut outs, mut between) = (vec![], vec![], vec![], vec![]);
-        for mask in 0..self.masks() {
-            let sums = noise.zeros_like_batch(&[first.bias.dims()[0]]);
-            states.push(sums.add(&first.bias));
-            ins.push(first.masked(mask).0); // (H,D), cut along D
-            outs.push(last.masked(mask).0); // (D,H), cut along D
-            between.push(
-                inner
-                    .iter()
-                    .map(|layer| layer.masked(mask))
-                    .collect::<Vec<Masked<'_>>>(),
-            );
-        }
-        let bias = last.bias.unsqueeze(1); // (D,1)
-        let masks = self.masks();
-        let mut weights: Vec<(&Value, usize)> = vec![(&bias, 0)];
-        weights.extend(ins.iter().map(|weight| (weight, 1)));
-        weights.extend(outs.iter().map(|weight| (weight, 0)));
-        // What the inputs give directly, to the next output and those after it.
-        let onward = self.direct.as_ref().map(CausalLinear::onward); // (D,D)
-        if let Some(onward) = &onward {
-            states.push(noise.zeros_like_batch(&[self.size()]));
-            weights.push((onward, 0));
-        }
-        draw_list(
-            inputs,
-            &states,
-            &weights,
-            |sums, weights| {
-                let (bias, outs) = (&weights[0], &weights[1 + masks..=2 * masks]);
-                let (sums, direct) = sums.split_at(masks);
-                let direct = direct.first().map(|sums| sums.slice(1, 0, 1)); // (N,1)
-                let mut logits = Vec::with_capacity(masks);
-                for ((sum, out), between) in sums.iter().zip(outs).zip(&between) {
-                    let mut h = sum.relu(); // (N,H)
-                    for (weight, bias) in between {
-                        h = h.linear(weight, Some(bias)).relu();
-                    }
-                    let logit = h.linear(&out.unsqueeze(0), Some(bias)); // (N,1)
-                    logits.push(match &direct {
-                        Some(direct) => logit.add(direct),
-                        None => logit,
-                    });
-                }
-                logit_of_mean(&logits)
-            },
-            |sums, weights, x| {
-                let add = |(sum, weight): (&Value, &Value)| sum.add(&x.mul(&weight.unsqueeze(0)));
-                let hidden = sums[..masks].iter().zip(&weights[1..]);
-                let mut next = hidden.map(add).collect::<Vec<_>>();
-                if let (Some(direct), Some(onward)) = (sums.get(masks), weights.last()) {
-                    next.push(CausalLinear::next(direct, onward, x));
-                }
-                next
-            },
-        )
+    fn direct(&self, net: &Net, x: &List) -> Option<List> {
+        let d = self.image.iter().product();
+        let give = || net.at("direct").causal_linear(x, d, d, false);
+        self.config.direct.then(give)
     }
 }
 
-impl Made {
-    fn size(&self) -> usize {
-        self.image.iter().product()
+impl Autoregressive for Made {
+    type On = List;
+
+    fn image(&self) -> [usize; 3] {
+        self.image
     }
 
-    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D), by the mean of all masks
-    pub fn forward(&self, net: &Net, x: &Value) -> Value {
-        Network::new(self, net)
-            .map(|network| network.forward(x))
-            .into()
-    }
-
-    /// -log p(x) (N)
-    pub fn nll(&self, net: &Net, x: &Value) -> Value {
-        bernoulli_nll(&self.forward(net, x), x)
-    }
-
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. A pixel is added to the first layer's sums once; the
-    /// layers after it are computed anew for each pixel.
-    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
-        Network::new(self, net)
-            .map(|network| network.draw(inputs))
-            .into()
+    /// x (N,D) -> logits of p(x_i | x_<i) (N,D), by the mean of all masks
+    fn network(&self, net: &Net, x: &List, _: Option<&Value>) -> List {
+        let direct = self.direct(net, x);
+        let under = |mask| self.under(net, mask, x, direct.as_ref());
+        let each: Vec<List> = (0..self.config.masks).map(under).collect();
+        List::combined(&each, logit_of_mean)
     }
 }
 
@@ -330,25 +193,21 @@ impl Model for Made {
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        let nll = match cx.mode {
-            Mode::Train => {
-                let network = Network::new(self, &cx.net())?;
-                let mask = (cx.step % self.config.masks as u64) as usize;
-                let x = batch.image().flatten(1);
-                let direct = network.direct(&x);
-                bernoulli_nll(&network.under(&x, mask, direct.as_ref()), &batch.image())
-            }
-            Mode::Eval => self.nll(&cx.net(), &batch.image()),
-        };
-        Ok(nll_loss(&nll))
+        if cx.mode == Mode::Eval {
+            return self.nll_loss(batch, cx);
+        }
+        let (net, x) = (cx.net(), List::from(&batch.image()));
+        let mask = (cx.step % self.config.masks as u64) as usize;
+        let logits = self.under(&net, mask, &x, self.direct(&net, &x).as_ref());
+        Ok(nll_loss(&bernoulli_nll(&logits.value(), &batch.image())))
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&cx.net(), &batch.image()), self.size())
+        self.nll_metrics(batch, cx)
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        autoregressive_graphs(self.image, Self::nll, Self::draw)
+        self.causal_graphs()
     }
 }
 

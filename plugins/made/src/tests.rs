@@ -1,6 +1,6 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
-use zoo_nn::testing::{random, with_list};
+use zoo_nn::testing::{random, with_list, with_logits};
 
 use super::*;
 
@@ -23,12 +23,7 @@ fn it_is_causal_normalised_and_draws_what_it_says() {
     ] {
         let (model, net): (Made, _) =
             random(&config(hidden, masks, direct), image, 0, 3.0).unwrap();
-        let (forward, nll) = (
-            |x: &Value| model.forward(&net, x),
-            |x: &Value| model.nll(&net, x),
-        );
-        let draw = |inputs: &[&Value]| model.draw(&net, inputs);
-        with_list(image, forward, nll, draw, |model| model.is_sound()).unwrap_or_else(|e| {
+        with_list(&model, &net, |model| model.is_sound()).unwrap_or_else(|e| {
             panic!("{image:?}, {hidden:?}, {masks} masks, direct {direct}: {e}")
         });
     }
@@ -42,14 +37,9 @@ fn each_mask_is_causal_and_another() {
     let x: Value = Tensor::from_vec(x, (1, 6), &Device::Cpu).unwrap().into();
     let mut seen = Vec::new();
     for mask in 0..4 {
-        let network = Network::new(&model, &net).unwrap();
-        let forward = |x: &Value| network.under(&x.flatten(1), mask, None);
-        let (nll, draw) = (
-            |x: &Value| model.nll(&net, x),
-            |inputs: &[&Value]| model.draw(&net, inputs),
-        );
-        with_list(image, forward, nll, draw, |model| model.is_causal()).unwrap();
-        seen.push(network.under(&x, mask, None).to_vec().unwrap());
+        let forward = |x: &Value| model.under(&net, mask, &List::from(x), None).value();
+        with_logits(&model, &net, forward, |model| model.is_causal()).unwrap();
+        seen.push(forward(&x).to_vec().unwrap());
     }
     assert!((1..4).all(|i| seen[i] != seen[0]));
 }

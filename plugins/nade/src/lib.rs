@@ -13,9 +13,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Model, ModelPlugin, Net, Phase,
-    Plugin, Result, StepCx, Value,
-    dist::{self, autoregressive_graphs, draw_list, nll_loss, nll_metrics},
+    Autoregressive, Batch, DataSpec, Error, GraphFn, Info, List, Losses, Metrics, Model,
+    ModelPlugin, Net, Phase, Plugin, Result, StepCx, Value, dist,
 };
 
 /// Settings of [`Nade`].
@@ -39,63 +38,17 @@ pub struct Nade {
     hidden: usize,
 }
 
-/// Its weights.
-struct Weights {
-    /// What a pixel adds to the hidden sums (D,H).
-    w: Value,
-    /// The sums without any pixel (H).
-    c: Value,
-    /// From hidden units to a pixel's logit (D,H), and its bias (D).
-    v: Value,
-    b: Value,
-}
+impl Autoregressive for Nade {
+    type On = List;
 
-impl Nade {
-    fn size(&self) -> usize {
-        self.image.iter().product()
+    fn image(&self) -> [usize; 3] {
+        self.image
     }
 
-    fn weights(&self, net: &Net) -> Weights {
-        let (d, h) = (self.size(), self.hidden);
-        Weights {
-            w: net.param("w", &[d, h], Init::fan_in(d)),
-            c: net.param("c", &[h], Init::Constant(0.0)),
-            v: net.param("v", &[d, h], Init::fan_in(h)),
-            b: net.param("b", &[d], Init::Constant(0.0)),
-        }
-    }
-
-    /// x (N,C,H,W) -> logits of p(x_i | x_<i) (N,D)
-    pub fn forward(&self, net: &Net, x: &Value) -> Value {
-        let Weights { w, c, v, b } = self.weights(net);
-        x.flatten(1).nade(&w, &c, &v) + b
-    }
-
-    /// -log p(x) (N)
-    pub fn nll(&self, net: &Net, x: &Value) -> Value {
-        zoo_nn::loss::bernoulli_nll(&self.forward(net, x), x)
-    }
-
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too. Each pixel is added to the hidden sums once.
-    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
-        let Weights { w, c, v, b } = self.weights(net);
-        let start = inputs[0].zeros_like_batch(&[self.hidden]) + c; // (N,H)
-        let b = b.unsqueeze(1); // (D,1)
-        draw_list(
-            inputs,
-            &[start],
-            &[(&w, 0), (&v, 0), (&b, 0)],
-            |sums, weights| {
-                let [_, v, b] = weights else {
-                    return Value::failed(Error::input("a value has its weights"));
-                };
-                sums[0].sigmoid().linear(&v.unsqueeze(0), Some(b)) // (N,1)
-            },
-            |sums, weights, x| {
-                let added = x.mul(&weights[0].unsqueeze(0)); // (N,H)
-                vec![sums[0].add(&added)]
-            },
-        )
+    /// x (N,D) -> logits of p(x_i | x_<i) (N,D)
+    fn network(&self, net: &Net, x: &List, _: Option<&Value>) -> List {
+        let d = self.image.iter().product();
+        net.nade(x, d, self.hidden) // b_i + V_i sigmoid(c + sum_{j<i} W_j x_j)
     }
 }
 
@@ -134,15 +87,15 @@ impl Model for Nade {
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
+        self.nll_loss(batch, cx)
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(&self.nll(&cx.net(), &batch.image()), self.size())
+        self.nll_metrics(batch, cx)
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        autoregressive_graphs(self.image, Self::nll, Self::draw)
+        self.causal_graphs()
     }
 }
 

@@ -8,11 +8,6 @@ use super::*;
 fn it_is_causal_normalised_and_draws_what_it_says() {
     for image in [[1, 2, 3], [3, 1, 2]] {
         let (model, net): (Nade, _) = random(&Config { hidden: 9 }, image, 0, 3.0).unwrap();
-        let (forward, nll) = (
-            |x: &Value| model.forward(&net, x),
-            |x: &Value| model.nll(&net, x),
-        );
-        let draw = |inputs: &[&Value]| model.draw(&net, inputs);
-        with_list(image, forward, nll, draw, |model| model.is_sound()).unwrap();
+        with_list(&model, &net, |model| model.is_sound()).unwrap();
     }
 }

@@ -1,9 +1,9 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
 use zoo_nn::{
-    Binarization, Device, Model, Tensor, Value,
-    dist::{Likelihood, PixelDistribution},
-    testing::{Autoregressive, random},
+    Autoregressive, Device, Model, Tensor, Value,
+    dist::Likelihood,
+    testing::{Predictor, random, with_pixels},
 };
 
 use super::*;
@@ -18,16 +18,8 @@ fn levels(levels: usize) -> Pixel {
     (Likelihood::Softmax, levels)
 }
 
-/// Labels 1 for as many images as there are in x.
-fn ones(x: &Value) -> Value {
-    Tensor::from_vec(vec![1i64; x.dims()[0]], x.dims()[0], &Device::Cpu)
-        .unwrap()
-        .into()
-}
-
 /// Holds both models, the second also with labels, to a requirement.
-fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'_>)) {
-    let distribution = PixelDistribution::new(pixel.0, pixel.1, Binarization::None).unwrap();
+fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Predictor<'_>)) {
     // Maps that do not fall into equal groups for three colours.
     let config = plain::Config {
         channels: 10,
@@ -39,16 +31,7 @@ fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'
         ..Default::default()
     };
     let (model, net): (PixelCnn, _) = random(&config, image, 0, 2.0).unwrap();
-    require(
-        "pixelcnn",
-        Autoregressive {
-            image,
-            pixel: distribution,
-            parameters: &|x| model.forward(&net, x),
-            nll: &|x| model.nll(&net, x),
-            draw: &|inputs| model.draw(&net, inputs),
-        },
-    );
+    with_pixels(&model, &net, 1, |model| require("pixelcnn", model));
     for (name, conditional) in [("gated", false), ("conditional", true)] {
         let config = gated::Config {
             channels: 10,
@@ -61,17 +44,7 @@ fn each(image: [usize; 3], pixel: Pixel, require: impl Fn(&str, Autoregressive<'
             levels: pixel.1,
         };
         let (model, net): (GatedPixelCnn, _) = random(&config, image, 3, 2.0).unwrap();
-        let label = |x: &Value| conditional.then(|| ones(x));
-        require(
-            name,
-            Autoregressive {
-                image,
-                pixel: distribution,
-                parameters: &|x| model.forward(&net, x, label(x).as_ref()),
-                nll: &|x| model.nll(&net, x, label(x).as_ref()),
-                draw: &|inputs| model.draw(&net, inputs, label(inputs[0]).as_ref()),
-            },
-        );
+        with_pixels(&model, &net, 1, |model| require(name, model));
     }
 }
 

@@ -14,19 +14,15 @@
 //!
 //! Beside the paper: weights are not normalised, and not initialised by data; see the README.
 
-mod draw;
-mod grid;
 mod network;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Plugin,
-    Result, StepCx, Value,
-    dist::{self, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
+    Autoregressive, Batch, DataSpec, Error, Field, GraphFn, Info, Losses, Metrics, Model,
+    ModelPlugin, Net, Phase, Plugin, Result, StepCx, Value,
+    dist::{self, PixelDistribution},
 };
-
-use network::Network;
 
 /// Kinds of p(x_i | x_<i).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -81,29 +77,20 @@ pub struct PixelCnnPp {
     pixel: PixelDistribution,
 }
 
-impl PixelCnnPp {
-    fn network(&self, net: &Net) -> Result<Network> {
-        let colours = self.image[0];
-        Network::new(&self.config, colours, self.pixel.maps(colours), net)
+impl Autoregressive for PixelCnnPp {
+    type On = Field;
+
+    fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    fn pixel(&self) -> PixelDistribution {
+        self.pixel
     }
 
     /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,P,H,W): those of [`zoo_nn::loss::logistic_mixture_rows`], or a logit
-    pub fn forward(&self, net: &Net, x: &Value) -> Value {
-        self.network(net)
-            .and_then(|network| network.forward(x, net))
-            .into()
-    }
-
-    /// -log p(x) (N)
-    pub fn nll(&self, net: &Net, x: &Value) -> Value {
-        self.pixel.nll(&self.forward(net, x), x)
-    }
-
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, with what earlier ones left.
-    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
-        self.network(net)
-            .and_then(|network| network.draw(inputs, self.image, &self.pixel))
-            .into()
+    fn network(&self, net: &Net, x: &Field, _: Option<&Value>) -> Field {
+        network::network(&self.config, net, x, self.pixel.maps(self.image[0]))
     }
 }
 
@@ -173,18 +160,15 @@ impl Model for PixelCnnPp {
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
+        self.nll_loss(batch, cx)
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(
-            &self.nll(&cx.net(), &batch.image()),
-            self.image.iter().product(),
-        )
+        self.nll_metrics(batch, cx)
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        autoregressive_graphs(self.image, Self::nll, Self::draw)
+        self.causal_graphs()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
 use zoo_nn::{
-    Device, Mode, Model, Role, Stream, Tensor, Value,
-    testing::{Autoregressive, random, step},
+    Autoregressive, Device, Mode, Model, Role, Stream, Tensor, Value,
+    testing::{Predictor, random, step, with_pixels},
 };
 
 use super::*;
@@ -23,17 +23,11 @@ fn hold(
     image: [usize; 3],
     resolutions: usize,
     likelihood: Likelihood,
-    require: impl Fn(Autoregressive<'_>) -> zoo_nn::Result<()>,
+    require: impl Fn(Predictor<'_>) -> zoo_nn::Result<()>,
 ) {
     let (model, net): (PixelCnnPp, _) =
         random(&config(resolutions, likelihood), image, 0, 2.0).unwrap();
-    let held = require(Autoregressive {
-        image,
-        pixel: model.pixel,
-        parameters: &|x| model.forward(&net, x),
-        nll: &|x| model.nll(&net, x),
-        draw: &|inputs| model.draw(&net, inputs),
-    });
+    let held = with_pixels(&model, &net, 0, require);
     held.unwrap_or_else(|e| panic!("{image:?}, {resolutions} resolutions, {likelihood:?}: {e}"));
 }
 
@@ -167,7 +161,7 @@ fn the_papers_sizes_fit_images_of_28_pixels() {
     let x: Value = Tensor::zeros((1, 1, 28, 28), zoo_nn::DType::F32, &Device::Cpu)
         .unwrap()
         .into();
-    assert_eq!(model.forward(&net, &x).dims(), [1, 6, 28, 28]);
+    assert_eq!(model.forward(&net, &x, None).dims(), [1, 6, 28, 28]);
     let mut cx = step(Mode::Eval, &net, 1, 0);
     let batch = Batch::new(1).with(Role::Image, x);
     let metrics = model.evaluate(&batch, &mut cx).unwrap();

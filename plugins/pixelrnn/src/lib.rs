@@ -13,19 +13,15 @@
 //! see everything, save the last pixel of the row above, which no feature map of that row has seen, where the first layer's window does not reach it.
 //! The network around them is that of the PixelCNN: a first layer under mask A, residual connections, a head of two layers.
 
-mod diagonal;
-mod row;
-
 use std::marker::PhantomData;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Pixel,
-    Plugin, Raster, Result, Row, StepCx, Value,
-    dist::{self, Likelihood, PixelDistribution, autoregressive_graphs, nll_loss, nll_metrics},
-    layers::{Carried, Mask, MaskedConfig, MaskedConv2d, check_masked},
-    raster_scan,
+    Autoregressive, Batch, DataSpec, Error, Field, GraphFn, Info, Losses, Metrics, Model,
+    ModelPlugin, Net, Phase, Plugin, Result, StepCx, Value,
+    dist::{self, Likelihood, PixelDistribution},
+    layers::{Mask, MaskedConfig, check_masked},
 };
 
 /// Settings of both models. The default is the paper's for CIFAR-10.
@@ -63,45 +59,55 @@ impl Default for Config {
     }
 }
 
-/// A recurrent layer: x (N,2h,H,W) -> x and what its states add.
+/// A recurrent layer.
 pub trait Layer: Sized + Send + Sync + 'static {
     /// What is known of the model of such layers.
     const INFO: Info;
 
-    /// The layer for drawing.
-    type Step: Step;
-
-    /// With states of `h` maps, for pixels of so many colours.
-    fn new(h: usize, colours: usize, net: &Net) -> Result<Self>;
-
-    /// (N,2h,H,W) -> (N,2h,H,W)
-    fn forward(&self, x: &Value) -> Value;
-
-    /// Its weights, as drawing rows of `width` takes them.
-    fn step(&self, width: usize) -> Result<Self::Step>;
+    /// x (N,2h,H,W) -> what its states of `h` maps add (N,2h,H,W), for pixels of so many colours.
+    fn forward(net: &Net, x: &Field, h: usize, colours: usize) -> Field;
 }
 
-/// A layer that is computed pixel by pixel.
-pub trait Step {
-    /// Sizes of what a pixel keeps for the row below.
-    fn kept(&self) -> Vec<usize>;
+/// PixelRNN whose states go from row to row.
+pub type RowLstm = PixelRnn<Row>;
 
-    /// What is carried from row to row, before the first one.
-    fn start(&self, like: &Value, width: usize) -> Vec<Value>;
+/// PixelRNN whose states go along both diagonals.
+pub type DiagonalBiLstm = PixelRnn<Diagonals>;
 
-    /// What is carried from pixel to pixel, before a row's first one.
-    fn start_row(&self, like: &Value) -> Vec<Value>;
+/// The Row LSTM (section 3.1): a state comes from three states of the row above.
+pub struct Row;
 
-    /// From what the pixels of the row above kept (N,K,W), the context of a row's pixels.
-    fn row(&self, kept: &[Value], carried: &mut Carried<'_>) -> Vec<Value>;
+impl Layer for Row {
+    const INFO: Info = info(
+        "row-lstm",
+        "PixelRNN whose states go from row to row, convolved along each",
+    );
 
-    /// One pixel (N,2h) -> (N,2h), and what it keeps.
-    fn pixel<'a>(
-        &self,
-        x: &Value,
-        context: &mut impl Iterator<Item = &'a Value>,
-        carried: &mut Carried<'_>,
-    ) -> (Value, Vec<Value>);
+    fn forward(net: &Net, x: &Field, h: usize, colours: usize) -> Field {
+        let gates = net.masked("input", x, 4 * h, masked([1, 3], Mask::B, colours, 4)); // (N,4h,H,W), K_is * x
+        let states = net.row_lstm("state", &gates); // (N,h,H,W), eq. 3
+        net.masked("up", &states, 2 * h, masked([1; 2], Mask::B, colours, 1))
+    }
+}
+
+/// The Diagonal BiLSTM (section 3.2): one state comes from the left and from above, another from the right and from above.
+pub struct Diagonals;
+
+impl Layer for Diagonals {
+    const INFO: Info = info(
+        "diagonal-bilstm",
+        "PixelRNN whose states go along both diagonals",
+    );
+
+    fn forward(net: &Net, x: &Field, h: usize, colours: usize) -> Field {
+        let (left, right) = (net.at("left"), net.at("right"));
+        let gates = left.masked("input", x, 4 * h, masked([1; 2], Mask::B, colours, 4)); // (N,4h,H,W)
+        let from_left = left.diagonal_lstm("state", &gates); // (N,h,H,W)
+        // Moved down by a row before they are used, so that their input needs no mask.
+        let from_right = right.diagonal_lstm_above(x, h); // (N,h,H,W)
+        let states = from_left + from_right;
+        net.masked("up", &states, 2 * h, masked([1; 2], Mask::B, colours, 1))
+    }
 }
 
 /// The model: x (N,C,H,W) -> parameters of every p(x_i | x_<i) (N,C*K,H,W).
@@ -112,140 +118,29 @@ pub struct PixelRnn<L> {
     layer: PhantomData<L>,
 }
 
-/// Its layers.
-struct Network<L> {
-    image: [usize; 3],
-    pixel: PixelDistribution,
-    first: MaskedConv2d,
-    layers: Vec<L>,
-    head: MaskedConv2d,
-    out: MaskedConv2d,
-}
+impl<L: Layer> Autoregressive for PixelRnn<L> {
+    type On = Field;
 
-/// PixelRNN whose states go from row to row.
-pub type RowLstm = PixelRnn<row::RowLayer>;
-
-/// PixelRNN whose states go along both diagonals.
-pub type DiagonalBiLstm = PixelRnn<diagonal::DiagonalLayer>;
-
-/// The next context of a pixel.
-fn next<'a>(context: &mut impl Iterator<Item = &'a Value>) -> Value {
-    context
-        .next()
-        .cloned()
-        .unwrap_or_else(|| Value::failed(Error::input("a pixel lacks the context of its row")))
-}
-
-impl<L: Layer> Network<L> {
-    fn new(model: &PixelRnn<L>, net: &Net) -> Result<Self> {
-        let config = &model.config;
-        let [colours, _, _] = model.image;
-        let (wide, head, k) = (config.channels, config.head, config.first_kernel);
-        let conv = |name: &str, from, to, side, mask| {
-            let masked = masked([side; 2], mask, colours, 1);
-            MaskedConv2d::new(&net.at(name), from, to, masked)
-        };
-        let layer = |i: usize| L::new(wide / 2, colours, &net.at(&format!("layers.{i}")));
-        Ok(Self {
-            image: model.image,
-            pixel: model.pixel,
-            first: conv("first", colours, wide, k, Mask::A)?,
-            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
-            head: conv("head", wide, head, 1, Mask::B)?,
-            out: conv("out", head, colours * model.pixel.parameters(), 1, Mask::B)?,
-        })
+    fn image(&self) -> [usize; 3] {
+        self.image
     }
 
-    fn forward(&self, x: &Value) -> Value {
-        let start = self.first.forward(x); // (N,2h,H,W)
-        let h = self.layers.iter().fold(start, |h, layer| layer.forward(&h));
-        let h = self.head.forward(&h.relu()); // (N,head,H,W)
-        self.out.forward(&h.relu())
+    fn pixel(&self) -> PixelDistribution {
+        self.pixel
     }
 
-    fn draw(&self, inputs: &[&Value]) -> Result<Value> {
-        let [colours, _, width] = self.image;
-        let first = self.first.row_by_row();
-        let (head, out) = (self.head.row_by_row(), self.out.row_by_row());
-        let steps = self
-            .layers
-            .iter()
-            .map(|layer| layer.step(width))
-            .collect::<Result<Vec<_>>>()?;
-        let noise = inputs[0];
-        let mut states = first.neighbourhood().start(noise, width);
-        let mut last = vec![noise.zeros_like_batch(&[colours, width])];
-        for step in &steps {
-            states.extend(step.start(noise, width));
-            for size in step.kept() {
-                last.push(noise.zeros_like_batch(&[size, width]));
-            }
-        }
-        let raster = Raster {
-            inputs,
-            states,
-            last,
-        };
-        Ok(raster_scan(
-            raster,
-            |states, last| {
-                let mut carried = Carried::new(states);
-                let mut context = first.neighbourhood().row(&last[0], &mut carried); // (N,2h,W)
-                let mut pixels = first.neighbourhood().start_row(&last[0]);
-                let mut kept = &last[1..];
-                for step in &steps {
-                    let (own, rest) = kept.split_at(step.kept().len());
-                    context.extend(step.row(own, &mut carried));
-                    pixels.extend(step.start_row(&last[0]));
-                    kept = rest;
-                }
-                Row {
-                    states: carried.into_next(),
-                    context,
-                    pixels,
-                }
-            },
-            |states, inputs, context| {
-                let (x, (states, kept)) = self.pixel.draw_pixel(inputs, |x| {
-                    let (mut carried, mut context) = (Carried::new(states), context.iter());
-                    let mut h = first.pixel(x, &mut context, &mut carried); // (N,2h)
-                    let mut kept = Vec::new();
-                    for step in &steps {
-                        let (next, own) = step.pixel(&h, &mut context, &mut carried);
-                        h = next;
-                        kept.extend(own);
-                    }
-                    let h = head.pixel(&h.relu(), &mut context, &mut carried);
-                    let parameters = out.pixel(&h.relu(), &mut context, &mut carried); // (N,C*K)
-                    (parameters, (carried.into_next(), kept))
-                });
-                Pixel {
-                    states: first.correct(&x, states),
-                    outputs: std::iter::once(x).chain(kept).collect(),
-                }
-            },
-        ))
-    }
-}
-
-impl<L: Layer> PixelRnn<L> {
     /// x (N,C,H,W) -> parameters of p(x_i | x_<i) (N,C*K,H,W)
-    pub fn forward(&self, net: &Net, x: &Value) -> Value {
-        Network::new(self, net)
-            .map(|network| network.forward(x))
-            .into()
-    }
-
-    /// -log p(x) (N)
-    pub fn nll(&self, net: &Net, x: &Value) -> Value {
-        self.pixel.nll(&self.forward(net, x), x)
-    }
-
-    /// An image (N,C,H,W) from noise (N,C,H,W), and where a part is given, from an image and a mask too: pixel by pixel, with the states of the row above.
-    pub fn draw(&self, net: &Net, inputs: &[&Value]) -> Value {
-        Network::new(self, net)
-            .and_then(|network| network.draw(inputs))
-            .into()
+    fn network(&self, net: &Net, x: &Field, _: Option<&Value>) -> Field {
+        let (config, colours) = (&self.config, self.image[0]);
+        let first = masked([config.first_kernel; 2], Mask::A, colours, 1);
+        let point = masked([1; 2], Mask::B, colours, 1);
+        let mut h = net.masked("first", x, config.channels, first); // (N,2h,H,W)
+        for i in 0..config.layers {
+            let net = net.at(&format!("layers.{i}"));
+            h = L::forward(&net, &h, config.channels / 2, colours) + h; // figure 5, right
+        }
+        let h = net.masked("head", &h.relu(), config.head, point); // (N,head,H,W)
+        net.masked("out", &h.relu(), self.pixel.maps(colours), point)
     }
 }
 
@@ -313,18 +208,15 @@ impl<L: Layer> Model for PixelRnn<L> {
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        Ok(nll_loss(&self.nll(&cx.net(), &batch.image())))
+        self.nll_loss(batch, cx)
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        nll_metrics(
-            &self.nll(&cx.net(), &batch.image()),
-            self.image.iter().product(),
-        )
+        self.nll_metrics(batch, cx)
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        autoregressive_graphs(self.image, Self::nll, Self::draw)
+        self.causal_graphs()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests of the maths, on images so small that everything can be tried.
 
-use zoo_nn::testing::{Autoregressive, random};
+use zoo_nn::testing::{Predictor, random, with_pixels};
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn levels(levels: usize) -> Kind {
     (Likelihood::Softmax, levels)
 }
 
-fn model<L: Layer>(image: [usize; 3], kind: Kind, require: &dyn Fn(&str, Autoregressive<'_>)) {
+fn model<L: Layer>(image: [usize; 3], kind: Kind, require: &dyn Fn(&str, Predictor<'_>)) {
     // Maps that do not fall into equal groups for three colours.
     let config = Config {
         channels: 10,
@@ -24,20 +24,13 @@ fn model<L: Layer>(image: [usize; 3], kind: Kind, require: &dyn Fn(&str, Autoreg
         levels: kind.1,
     };
     let (model, net): (PixelRnn<L>, _) = random(&config, image, 0, 2.0).unwrap();
-    let tested = Autoregressive {
-        image,
-        pixel: model.pixel,
-        parameters: &|x| model.forward(&net, x),
-        nll: &|x| model.nll(&net, x),
-        draw: &|inputs| model.draw(&net, inputs),
-    };
-    require(L::INFO.name, tested);
+    with_pixels(&model, &net, 0, |model| require(L::INFO.name, model));
 }
 
 /// Holds both models to a requirement.
-fn each(image: [usize; 3], kind: Kind, require: impl Fn(&str, Autoregressive<'_>)) {
-    model::<row::RowLayer>(image, kind, &require);
-    model::<diagonal::DiagonalLayer>(image, kind, &require);
+fn each(image: [usize; 3], kind: Kind, require: impl Fn(&str, Predictor<'_>)) {
+    model::<Row>(image, kind, &require);
+    model::<Diagonals>(image, kind, &require);
 }
 
 #[test]

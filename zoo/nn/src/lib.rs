@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod array;
+mod autoregressive;
 mod device;
 pub mod dist;
 mod error;
+pub mod field;
 pub mod layers;
 pub mod loss;
 mod memory;
@@ -21,7 +23,9 @@ mod trace;
 pub mod train;
 mod value;
 
+pub use autoregressive::{Autoregressive, Causal};
 pub use error::{Error, Result};
+pub use field::{Field, List};
 pub use model::{Anneal, Batch, GraphFn, Info, Losses, Model, Outputs, Phase, Role, Stage, StepCx};
 pub use net::{Mode, Net};
 pub use ops::{concat, stack};

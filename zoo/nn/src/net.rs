@@ -84,6 +84,14 @@ impl Net {
         part
     }
 
+    /// The same place, visited again.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            used: self.used.as_ref().map(|_| Arc::default()),
+            ..self.clone()
+        }
+    }
+
     /// Notes that this visit uses a name.
     fn enter(&self, name: &str) -> Result<()> {
         let Some(used) = &self.used else {

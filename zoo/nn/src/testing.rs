@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use zoo_sdk::{Binarization, DataSpec, Stream};
 
 use crate::{
-    Batch, Error, Init, Losses, Mode, Model, Net, Params, Result, StepCx, Value,
-    dist::PixelDistribution, train::make,
+    Autoregressive, Batch, Error, Field, Init, List, Losses, Mode, Model, Net, Params, Result,
+    StepCx, Value, dist::PixelDistribution, train::make,
 };
 
 /// A model for images `[C,H,W]` of `classes` classes, and random weights for it, `factor` times the usual ones: small weights hide faults. Those that start at 0 are
@@ -58,7 +58,7 @@ pub fn step(mode: Mode, net: &Net, images: usize, seed: u64) -> StepCx {
 }
 
 /// A model that predicts the colours of pixels in raster order, as its tests see it.
-pub struct Autoregressive<'a> {
+pub struct Predictor<'a> {
     /// Channels, height and width: the colours of a pixel follow each other.
     pub image: [usize; 3],
     /// p(x_i | x_<i).
@@ -71,28 +71,56 @@ pub struct Autoregressive<'a> {
     pub draw: &'a dyn Fn(&[&Value]) -> Value,
 }
 
-/// Holds a model of binary values that follow each other as a list, plane by plane, as [`dist::draw_list`](crate::dist::draw_list) draws them, to what `require`
-/// asks. It sees the model's images `(C,H,W)` as such of one colour, (1,C*H,W).
-///
-/// `forward` gives logits (N,C*H*W) of images (N,C,H,W), `nll` and `draw` what [`Autoregressive`] says.
-pub fn with_list<T>(
-    image: [usize; 3],
-    forward: impl Fn(&Value) -> Value,
-    nll: impl Fn(&Value) -> Value,
-    draw: impl Fn(&[&Value]) -> Value,
-    require: impl FnOnce(Autoregressive<'_>) -> T,
+/// Holds a model that is written on fields to what `require` asks; with classes, for images of the class `label`.
+pub fn with_pixels<M: Autoregressive<On = Field>, T>(
+    model: &M,
+    net: &Net,
+    label: i64,
+    require: impl FnOnce(Predictor<'_>) -> T,
 ) -> T {
-    let [c, h, w] = image;
+    let label = |x: &Value| {
+        let labels = vec![label; x.dims().first().copied().unwrap_or(0)];
+        let count = labels.len();
+        let labels = Tensor::from_vec(labels, count, &Device::Cpu).map_err(Error::from);
+        model.classes().map(|_| Value::from(labels))
+    };
+    require(Predictor {
+        image: model.image(),
+        pixel: model.pixel(),
+        parameters: &|x| model.forward(net, x, label(x).as_ref()),
+        nll: &|x| model.nll(net, x, label(x).as_ref()),
+        draw: &|inputs| model.draw(net, inputs, label(inputs[0]).as_ref()),
+    })
+}
+
+/// Holds a model that is written on lists to what `require` asks. It sees the model's images `(C,H,W)` as such of one colour, (1,C*H,W).
+pub fn with_list<M: Autoregressive<On = List>, T>(
+    model: &M,
+    net: &Net,
+    require: impl FnOnce(Predictor<'_>) -> T,
+) -> T {
+    let forward = |x: &Value| model.forward(net, x, None);
+    with_logits(model, net, forward, require)
+}
+
+/// [`with_list`], with these logits (N,C*H*W) of images (N,C,H,W) for those of the model.
+pub fn with_logits<M: Autoregressive<On = List>, T>(
+    model: &M,
+    net: &Net,
+    logits: impl Fn(&Value) -> Value,
+    require: impl FnOnce(Predictor<'_>) -> T,
+) -> T {
+    let [c, h, w] = model.image();
     let own = |x: &Value| x.reshape(&[-1, c as i64, h as i64, w as i64]); // (N,C,H,W)
     let tall = |x: Value| x.reshape(&[-1, 1, (c * h) as i64, w as i64]); // (N,1,C*H,W)
-    require(Autoregressive {
+    require(Predictor {
         image: [1, c * h, w],
-        pixel: PixelDistribution::BINARY,
-        parameters: &|x| tall(forward(&own(x))),
-        nll: &|x| nll(&own(x)),
+        pixel: model.pixel(),
+        parameters: &|x| tall(logits(&own(x))),
+        nll: &|x| model.nll(net, &own(x), None),
         draw: &|inputs| {
             let inputs: Vec<Value> = inputs.iter().map(|x| own(x)).collect();
-            tall(draw(&inputs.iter().collect::<Vec<_>>()))
+            tall(model.draw(net, &inputs.iter().collect::<Vec<_>>(), None))
         },
     })
 }
@@ -106,7 +134,7 @@ fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     }
 }
 
-impl Autoregressive<'_> {
+impl Predictor<'_> {
     fn values(&self) -> usize {
         self.image.iter().product()
     }

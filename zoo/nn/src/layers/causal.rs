@@ -40,6 +40,11 @@ impl CausalLinear {
         })
     }
 
+    /// D
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// `[D,D]`, 0 where an output does not see an input.
     #[track_caller]
     pub fn weight(&self) -> Value {

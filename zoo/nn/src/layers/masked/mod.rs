@@ -134,7 +134,22 @@ impl MaskedConv2d {
         }
     }
 
-    fn alive(&self) -> Value {
+    pub(crate) fn config(&self) -> MaskedConfig {
+        self.config
+    }
+
+    pub(crate) fn bias(&self) -> &Value {
+        &self.bias
+    }
+
+    /// Whether its mask hides something.
+    pub(crate) fn hides(&self) -> bool {
+        self.mask.is_some()
+    }
+
+    /// The weights, 0 where they are hidden.
+    #[track_caller]
+    pub(crate) fn alive(&self) -> Value {
         match &self.mask {
             Some(mask) => &self.weight * mask,
             None => self.weight.clone(),
