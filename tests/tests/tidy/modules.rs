@@ -9,35 +9,17 @@ use std::{
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// Circles that are still to be mended: the crate's folder, the module that they are in, the modules. Nothing is added here.
-const KNOWN: [(&str, &str, &[&str]); 4] = [
-    ("exporters/onnx", "", &["bundle", "card"]),
-    ("zoo/nn", "", &["optim", "plugin", "train"]),
-    ("zoo/nn", "", &["params", "tape", "trace", "value"]),
-    ("zoo/nn", "ops", &["conv", "kernels"]),
-];
-
 /// A module's place below the crate: `[directory, checkpoint]`.
 type Place = Vec<String>;
 
 #[test]
 fn modules_depend_one_way() {
-    let mut left: BTreeSet<_> = KNOWN.iter().collect();
     for folder in super::package_folders() {
         let crate_folder = folder.strip_prefix(super::root()).unwrap().display();
         let krate = Crate::read(&folder.join("src"));
         for (parent, uses) in krate.uses_between_siblings() {
             for circle in circles(&uses) {
                 let parent = parent.join("::");
-                let known = KNOWN.iter().find(|(krate, module, names)| {
-                    *krate == crate_folder.to_string()
-                        && *module == parent
-                        && circle.iter().all(|name| names.contains(&name.as_str()))
-                });
-                if let Some(known) = known {
-                    left.remove(known);
-                    continue;
-                }
                 let within = |name: &String| circle.contains(name);
                 let inner = uses.iter().filter(|(from, _)| within(from));
                 let lines: Vec<String> = inner
@@ -57,10 +39,6 @@ fn modules_depend_one_way() {
             }
         }
     }
-    assert!(
-        left.is_empty(),
-        "mended, so take them out of KNOWN: {left:?}"
-    );
 }
 
 /// For each module those that it uses, with a path that says so.

@@ -104,6 +104,7 @@ pub fn training(
         device: "cpu".into(),
         resume: None,
         init_from: Some(inputs.tensors),
+        init_part: None,
     };
     let data = Dataset {
         spec: &spec,

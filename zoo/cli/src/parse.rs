@@ -8,6 +8,20 @@ pub fn trained(text: &str) -> Result<PathBuf, String> {
     zoo_deploy::pretrained::resolve(text).map_err(|error| error.to_string())
 }
 
+/// A run or a bundle as [`trained`] takes it, or a part of its weights: `RUN:decoder`.
+pub fn start(text: &str) -> Result<PathBuf, String> {
+    let prefix = zoo_deploy::pretrained::PREFIX;
+    let Some((name, part)) = text
+        .strip_prefix(prefix)
+        .and_then(|name| name.split_once(':'))
+    else {
+        return trained(text);
+    };
+    let mut path = trained(&format!("{prefix}{name}"))?;
+    path.as_mut_os_string().push(format!(":{part}"));
+    Ok(path)
+}
+
 /// `90s`, `10m`, `1h30m`, `1.5h`, or seconds without a unit.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is no duration: write 90s, 10m, 1h or 1h30m");

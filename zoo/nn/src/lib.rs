@@ -17,7 +17,6 @@ mod optim;
 mod params;
 mod plugin;
 mod recorder;
-mod scan;
 pub mod testing;
 mod trace;
 pub mod train;
@@ -28,11 +27,12 @@ pub use error::{Error, Result};
 pub use field::{Field, List};
 pub use model::{Anneal, Batch, GraphFn, Info, Losses, Model, Outputs, Phase, Role, Stage, StepCx};
 pub use net::{Mode, Net};
-pub use ops::{concat, stack};
+pub use ops::{
+    Pixel, Raster, Row, ScanStep, Scanned, Steps, concat, raster_scan, repeat, scan, stack,
+};
 pub use optim::{AdamConfig, Optimizer, Schedule};
 pub use params::{Buffer, Init, Params};
 pub use plugin::{ModelPlugin, fresh};
-pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, Steps, raster_scan, repeat, scan};
 pub use trace::trace;
 pub use value::{GradOptions, Gradients, Value, grad, twice_differentiable};
 #[doc(hidden)] // for export_plugin!

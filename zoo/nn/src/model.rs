@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use zoo_graph::Port;
 use zoo_sdk::{DataSpec, Metrics, Stream};
 
-use crate::{Error, Mode, Net, Result, Value, net::Dice};
+use crate::{Error, Mode, Net, Result, Value, net::Dice, params::is_below};
 
 /// A generative model: its settings, the losses of its networks, and the graphs it ships.
 ///
@@ -103,12 +103,7 @@ impl Phase {
 
     /// Whether it trains the parameter at `path`.
     pub fn trains(&self, path: &str) -> bool {
-        self.trains.iter().any(|p| {
-            p.is_empty()
-                || path
-                    .strip_prefix(p)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
+        self.trains.iter().any(|part| is_below(path, part))
     }
 }
 

@@ -166,8 +166,7 @@ impl Net {
         first: impl FnOnce() -> Value,
     ) -> Value {
         let parameter = self.param(name, shape, init);
-        self.params.start_from_data();
-        if !self.starts {
+        if !self.params.starts_from_data(&self.path(name)) || !self.starts {
             return parameter;
         }
         let set = || -> Result<()> {

@@ -29,6 +29,45 @@ impl Init {
     pub fn fan_in(fan_in: usize) -> Self {
         Self::Uniform(1.0 / (fan_in.max(1) as f64).sqrt())
     }
+
+    fn draw(self, stream: Stream, shape: &[usize]) -> Vec<f32> {
+        let count = shape.iter().product();
+        match self {
+            Self::Constant(value) => vec![value as f32; count],
+            Self::Uniform(bound) => stream
+                .uniform(count)
+                .into_iter()
+                .map(|u| ((2.0 * f64::from(u) - 1.0) * bound) as f32)
+                .collect(),
+            Self::Normal(std) => stream
+                .normal(count)
+                .into_iter()
+                .map(|n| (f64::from(n) * std) as f32)
+                .collect(),
+        }
+    }
+}
+
+/// Whether a parameter stands at or below a path; the empty path is all.
+pub(crate) fn is_below(path: &str, part: &str) -> bool {
+    part.is_empty()
+        || path
+            .strip_prefix(part)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The elements of a given weight, which is then no longer left over.
+fn taken(weights: &Mutex<Tensors>, path: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    let array = lock(weights)
+        .remove(path)
+        .ok_or("is missing from the weights")?;
+    if array.shape() != shape {
+        return Err(format!(
+            "the model needs shape {shape:?}, the weights hold {:?}",
+            array.shape()
+        ));
+    }
+    Ok(array.as_f32().map_err(|e| e.to_string())?.to_vec())
 }
 
 /// The weights and buffers of a model. Clones share them.
@@ -59,6 +98,23 @@ enum Source {
     Fresh(Stream),
     /// Given; what remains after a model is made is left over.
     Given(Mutex<Tensors>),
+    /// Given at and below a path, drawn elsewhere.
+    Partly {
+        given: Mutex<Tensors>,
+        part: String,
+        stream: Stream,
+    },
+}
+
+impl Source {
+    /// The given weights where the parameter at `path` is among them, else the stream that it is drawn from.
+    fn at(&self, path: &str) -> Result<&Mutex<Tensors>, &Stream> {
+        match self {
+            Self::Fresh(stream) => Err(stream),
+            Self::Partly { part, stream, .. } if !is_below(path, part) => Err(stream),
+            Self::Given(given) | Self::Partly { given, .. } => Ok(given),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +166,16 @@ impl Params {
         Self::over(Source::Given(Mutex::new(weights)), device)
     }
 
+    /// Given weights at and below the path `part`, fresh ones elsewhere.
+    pub(crate) fn partly(weights: Tensors, part: &str, seed: u64, device: &Device) -> Self {
+        let source = Source::Partly {
+            given: Mutex::new(weights),
+            part: part.into(),
+            stream: Stream::new(seed).named("params"),
+        };
+        Self::over(source, device)
+    }
+
     fn over(source: Source, device: &Device) -> Self {
         let store = Store {
             device: device.clone(),
@@ -134,15 +200,16 @@ impl Params {
         self.store.making.load(Ordering::Relaxed)
     }
 
-    /// Notes that a parameter starts from the first batch.
-    pub(crate) fn start_from_data(&self) {
-        self.store.from_data.store(true, Ordering::Relaxed);
+    /// Whether the parameter at `path` is to be set by the first batch, as one that is not given.
+    pub(crate) fn starts_from_data(&self, path: &str) -> bool {
+        let starts = self.store.source.at(path).is_err();
+        self.store.from_data.fetch_or(starts, Ordering::Relaxed);
+        starts
     }
 
-    /// Whether fresh weights are yet to be set by the first batch.
+    /// Whether parameters are to be set by the first batch.
     pub(crate) fn wait_for_data(&self) -> bool {
-        matches!(self.store.source, Source::Fresh(_))
-            && self.store.from_data.load(Ordering::Relaxed)
+        self.store.from_data.load(Ordering::Relaxed)
     }
 
     /// What `make` gave when it was first asked for at `path`.
@@ -195,36 +262,9 @@ impl Params {
                 "was not there when the networks first ran: losses and graphs must ask for the same parameters always".into(),
             ));
         }
-        let count = shape.iter().product();
-        let values = match &self.store.source {
-            Source::Given(weights) => {
-                let array = lock(weights)
-                    .remove(path)
-                    .ok_or_else(|| problem("is missing from the weights".into()))?;
-                if array.shape() != shape {
-                    return Err(problem(format!(
-                        "the model needs shape {shape:?}, the weights hold {:?}",
-                        array.shape()
-                    )));
-                }
-                array.as_f32().map_err(|e| problem(e.to_string()))?.to_vec()
-            }
-            Source::Fresh(stream) => {
-                let stream = stream.named(path);
-                match init {
-                    Init::Constant(value) => vec![value as f32; count],
-                    Init::Uniform(bound) => stream
-                        .uniform(count)
-                        .into_iter()
-                        .map(|u| ((2.0 * f64::from(u) - 1.0) * bound) as f32)
-                        .collect(),
-                    Init::Normal(std) => stream
-                        .normal(count)
-                        .into_iter()
-                        .map(|n| (f64::from(n) * std) as f32)
-                        .collect(),
-                }
-            }
+        let values = match self.store.source.at(path) {
+            Ok(weights) => taken(weights, path, shape).map_err(problem)?,
+            Err(stream) => init.draw(stream.named(path), shape),
         };
         let var = Var::from_vec(values, shape, &self.store.device)?;
         entries.insert(
@@ -240,8 +280,9 @@ impl Params {
     /// Nothing more is made from now on. An error if a given weight is left over.
     pub fn finish(&self) -> Result<()> {
         self.store.making.store(false, Ordering::Relaxed);
-        let Source::Given(weights) = &self.store.source else {
-            return Ok(());
+        let weights = match &self.store.source {
+            Source::Fresh(_) => return Ok(()),
+            Source::Given(weights) | Source::Partly { given: weights, .. } => weights,
         };
         match lock(weights).keys().next() {
             Some(name) => Err(Error::Param {
@@ -299,5 +340,37 @@ impl Params {
             .into_iter()
             .map(|(name, entry)| Ok((name, array_of(entry.var.as_tensor())?)))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(params: &Params) -> Result<[Vec<f32>; 2]> {
+        let part = |path| {
+            let tensor = params.get(path, &[2], Init::Normal(1.0))?.to_vec1::<f32>();
+            Ok::<_, Error>(tensor?)
+        };
+        Ok([part("encoder.weight")?, part("decoder.weight")?])
+    }
+
+    #[test]
+    fn a_part_of_the_weights_is_given_and_the_rest_drawn_as_if_none_were() {
+        let device = Device::Cpu;
+        let fresh = both(&Params::fresh(7, &device)).unwrap();
+        let given = |name: &str| {
+            let array = zoo_sdk::Array::f32(&[2], vec![5.0, 6.0]).unwrap();
+            Tensors::from([(name.to_owned(), array)])
+        };
+        let params = Params::partly(given("decoder.weight"), "decoder", 7, &device);
+        assert_eq!(both(&params).unwrap(), [fresh[0].clone(), vec![5.0, 6.0]]);
+        params.finish().unwrap();
+
+        let params = Params::partly(given("decoder.bias"), "decoder", 7, &device);
+        let missing = both(&params).unwrap_err().to_string();
+        assert!(missing.contains("decoder.weight"), "{missing}");
+        let left = params.finish().unwrap_err().to_string();
+        assert!(left.contains("decoder.bias"), "{left}");
     }
 }

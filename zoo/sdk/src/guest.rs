@@ -200,6 +200,7 @@ impl Guest {
             device: head.device,
             resume: resume.transpose().map_err(Error::Internal)?,
             init_from: init_from.transpose().map_err(Error::Internal)?,
+            init_part: head.init_part,
         };
         tensors.finish().map_err(Error::Internal)?;
         let data = Dataset {

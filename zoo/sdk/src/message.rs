@@ -88,6 +88,8 @@ pub struct TrainRequest {
     pub resume: Option<Checkpoint>,
     /// Start from these weights instead of random ones; ignored where `resume` is given.
     pub init_from: Option<Tensors>,
+    /// The path of the part of the model that `init_from` holds, such as `decoder`; the rest starts from random weights. All of it where left out.
+    pub init_part: Option<String>,
 }
 
 /// Everything needed to continue a training bit for bit.

@@ -60,8 +60,9 @@ pub struct Train {
     /// Go on with the run in RUN; start it where there is none yet
     #[arg(long)]
     resume: bool,
-    /// Start from the weights of another run or bundle, pretrained:NAME among them
-    #[arg(long, value_name = "RUN|DIR", value_parser = parse::trained)]
+    /// Start from the weights of another run or bundle, pretrained:NAME among them; with :PART, such as :decoder, from those
+    /// of that part of the model alone
+    #[arg(long, value_name = "RUN|DIR[:PART]", value_parser = parse::start)]
     init_from: Option<PathBuf>,
 }
 

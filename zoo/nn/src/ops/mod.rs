@@ -12,11 +12,13 @@ mod nade;
 mod operators;
 mod recurrent;
 mod reduce;
+mod scan;
 mod select;
 mod shape;
 
 pub(crate) use conv::Windows;
 pub(crate) use mixture::{inverse_scales, log_masses, middle};
+pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, Steps, raster_scan, repeat, scan};
 pub use shape::{concat, stack};
 
 use crate::{

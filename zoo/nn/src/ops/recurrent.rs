@@ -2,9 +2,9 @@
 
 use zoo_kernels::RowLstmShape;
 
-use super::{kernels, may_fuse};
+use super::{ScanStep, kernels, may_fuse, scan};
 use crate::{
-    ScanStep, Value, scan,
+    Value,
     value::{Computed, Outcome, attempt, op},
 };
 

@@ -131,9 +131,12 @@ impl<M: Model> Trainer<M> {
 
         let start = request.resume.as_ref();
         let weights = start.map(|c| &c.model).or(request.init_from.as_ref());
-        let params = match weights {
-            Some(weights) => Params::given(weights.clone(), &device),
-            None => Params::fresh(request.seed, &device),
+        let params = match (weights, &request.init_part) {
+            (Some(weights), Some(part)) if start.is_none() => {
+                Params::partly(weights.clone(), part, request.seed, &device)
+            }
+            (Some(weights), _) => Params::given(weights.clone(), &device),
+            (None, _) => Params::fresh(request.seed, &device),
         };
         let scalars = Arc::new(Scalars::new(settings.all.anneal.clone()));
         make(&model, &params, data.spec, &scalars)?;

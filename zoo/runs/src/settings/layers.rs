@@ -98,7 +98,10 @@ impl<'a> Builder<'a> {
             self.source = Some(absolute(source));
         }
         if let Some(from) = &given.init_from {
-            self.init_from = Some(absolute(&from.to_string_lossy()));
+            let from = from.to_string_lossy();
+            let (path, part) = part_of(&from);
+            let part = part.map(|part| format!(":{part}")).unwrap_or_default();
+            self.init_from = Some(absolute(path) + &part);
         }
         Ok(())
     }
@@ -427,6 +430,16 @@ fn bad(origin: &Origin, key: &str, value: &Json, expected: &str) -> Error {
 fn text(value: &Json, key: &str, origin: &Origin) -> Result<String> {
     let text = value.as_str().map(str::to_owned);
     text.ok_or_else(|| bad(origin, key, value, "a text"))
+}
+
+/// A run or bundle, and the part of its weights that `RUN:decoder` names.
+pub fn part_of(from: &str) -> (&str, Option<&str>) {
+    match from.rsplit_once(':') {
+        Some((path, part)) if !std::path::Path::new(from).exists() && !part.is_empty() => {
+            (path, Some(part))
+        }
+        _ => (from, None),
+    }
 }
 
 /// An existing path made absolute, so that a run can be read from any folder; other names as they are.

@@ -17,6 +17,7 @@ use crate::Result;
 use layers::Builder;
 use toml_file::TomlFile;
 
+pub(crate) use layers::part_of;
 pub use list::{Setting, list, resolve_data};
 
 /// The tables, in the order in which files hold them.
@@ -45,7 +46,7 @@ pub struct Given {
     pub steps: Option<u64>,
     /// `--max-time`, in seconds.
     pub max_seconds: Option<f64>,
-    /// `--init-from`: a run or bundle whose weights to start from.
+    /// `--init-from`: a run or bundle whose weights to start from, with `:PART` the weights of that part alone.
     pub init_from: Option<PathBuf>,
 }
 

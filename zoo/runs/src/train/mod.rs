@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use zoo_data::{DataSettings, OwnedDataset, Source};
-use zoo_sdk::{DataSpec, StopReason, TrainRequest};
+use zoo_sdk::{DataSpec, StopReason, Tensors, TrainRequest};
 
 use crate::directory::{Content, Layout, RunDir, checkpoint, pictures};
 use crate::registry::Registry;
@@ -79,6 +79,32 @@ pub struct TrainOutcome {
     pub warnings: Vec<String>,
 }
 
+/// The weights of a run or bundle, or of a part of them: `RUN:decoder`.
+fn start(registry: &Registry, from: &str) -> Result<(Option<Tensors>, Option<String>)> {
+    let (path, part) = settings::part_of(from);
+    let mut weights = open(registry, Path::new(path), Which::Auto)?.weights;
+    let Some(part) = part else {
+        return Ok((Some(weights), None));
+    };
+    let below = |name: &str| {
+        name.strip_prefix(part)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    if !weights.keys().any(|name| below(name)) {
+        let mut parts: Vec<_> = weights
+            .keys()
+            .filter_map(|name| name.split('.').next())
+            .collect();
+        parts.dedup();
+        return Err(Error::Usage(format!(
+            "--init-from {from}: {path} has no part {part:?}; it has {}",
+            parts.join(", ")
+        )));
+    }
+    weights.retain(|name, _| below(name));
+    Ok((Some(weights), Some(part.to_owned())))
+}
+
 /// Trains a model into a run directory, or goes on with a run.
 ///
 /// `cancel` is asked after each step; once it says true, the training saves a checkpoint and ends with
@@ -106,12 +132,10 @@ pub fn train(
 
     // An existing run is locked before it is read; a new folder is not made before everything else is known to be fine.
     let initial = |resolved: &Resolved, resume: bool| match &resolved.init_from {
-        Some(from) if !resume => {
-            open(registry, Path::new(from), Which::Auto).map(|trained| Some(trained.weights))
-        }
-        _ => Ok(None),
+        Some(from) if !resume => start(registry, from),
+        _ => Ok((None, None)),
     };
-    let (mut run, resolved, resume, data, init_from) = match content {
+    let (mut run, resolved, resume, data, (init_from, init_part)) = match content {
         Content::Run => {
             let mut run = RunDir::lock(&options.out)?;
             if let Some(model) =
@@ -169,6 +193,7 @@ pub fn train(
         device: options.device.clone(),
         resume,
         init_from,
+        init_part,
     };
     let best_metric = description.best_metric.clone();
     let mut recorder = Recorder::new(&mut run, observer, cancel, best_metric, resumed_from)?;

@@ -352,6 +352,24 @@ fn training_starts_from_the_weights_of_another_run() {
         config.contains(&format!("init_from = \"{}\"", first.display())),
         "{config}"
     );
+
+    let from = |part: &str| {
+        let mut start = options.clone();
+        start.out = folder.path().join("third");
+        start.given.init_from = Some(format!("{}:{part}", first.display()).into());
+        go(&start)
+    };
+    let error = from("decoder").unwrap_err().to_string();
+    assert!(
+        error.contains("has no part \"decoder\"; it has weight"),
+        "{error}"
+    );
+    from("weight").unwrap();
+    let config = fs::read_to_string(folder.path().join("third/config.toml")).unwrap();
+    assert!(
+        config.contains(&format!("init_from = \"{}:weight\"", first.display())),
+        "{config}"
+    );
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) struct TrainCall {
     pub data: DataSpec,
     pub resume: Option<CheckpointHead>,
     pub init_from: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_part: Option<String>,
 }
 
 /// The request of [`op::CHECKPOINT`](crate::abi::op::CHECKPOINT). Tensors: `model/..`, `ema/..`, `optimizer/..`.
@@ -296,6 +298,7 @@ impl TrainCall {
             data: data.spec.clone(),
             resume: resume.map(|checkpoint| out.checkpoint("resume.", checkpoint)),
             init_from: request.init_from.is_some(),
+            init_part: request.init_part.clone(),
         }
     }
 }

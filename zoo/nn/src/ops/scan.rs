@@ -7,10 +7,9 @@ use std::panic::Location;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::stack;
 use crate::{
-    Error, Result, Value,
-    ops::stack,
-    recorder,
+    Error, Result, Value, recorder,
     value::{Computed, op_results},
 };
 
