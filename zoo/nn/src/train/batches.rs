@@ -52,7 +52,6 @@ impl<'a> Batches<'a> {
     fn batch(&self, indices: &[usize], stream: Stream) -> Result<Batch> {
         let pixels = self.spec.pixels();
         let mut x = vec![0.0f32; indices.len() * pixels];
-        let mut uniform = vec![0.0f32; pixels];
         for (out, &index) in x.chunks_mut(pixels).zip(indices) {
             let at = index * pixels..(index + 1) * pixels;
             match self.split.images.elements {
@@ -62,18 +61,7 @@ impl<'a> Batches<'a> {
                     .for_each(|(x, &b)| *x = f32::from(b) / 255.0),
                 Elements::F32(values) => out.copy_from_slice(&values[at]),
             }
-            match self.spec.binarization {
-                Binarization::None | Binarization::Static => {}
-                Binarization::Threshold => out
-                    .iter_mut()
-                    .for_each(|x| *x = if *x >= 0.5 { 1.0 } else { 0.0 }),
-                Binarization::Dynamic => {
-                    stream.at(index as u64).fill_uniform(&mut uniform);
-                    out.iter_mut()
-                        .zip(&uniform)
-                        .for_each(|(x, u)| *x = if u < x { 1.0 } else { 0.0 });
-                }
-            }
+            self.spec.binarization.apply(out, stream.at(index as u64));
         }
         let [c, h, w] = self.spec.image;
         let x = Tensor::from_vec(x, (indices.len(), c, h, w), self.device)?;

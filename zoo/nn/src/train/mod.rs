@@ -99,8 +99,8 @@ struct Trainer<M> {
     scalars: Arc<Scalars>,
     step: u64,
     batch: usize,
-    /// Order of the images in the epoch of this number.
-    order: (Option<u64>, Vec<usize>),
+    /// Order of the images in the epoch of this number, of the stage of this number.
+    order: (Option<(usize, u64)>, Vec<usize>),
     speed: Speed,
 }
 
@@ -207,9 +207,10 @@ impl<M: Model> Trainer<M> {
     /// Images of the next batch but `repeat`, in the order of the epoch.
     fn indices(&mut self, images: usize, repeat: u64) -> (Vec<usize>, u64) {
         let (epoch, slot, stream) = self.stage().place(self.step, repeat);
-        if self.order.0 != Some(epoch) {
+        let place = (self.current(), epoch);
+        if self.order.0 != Some(place) {
             let order = stream.named("order").at(epoch).permutation(images);
-            self.order = (Some(epoch), order);
+            self.order = (Some(place), order);
         }
         let from = slot as usize * self.batch;
         (self.order.1[from..from + self.batch].into(), epoch)
