@@ -147,7 +147,9 @@ class Host:
     def scan(self, scan, values):
         values.update({state["name"]: values[state["start"]] for state in scan["states"]})
         collected = [[] for _ in scan["outputs"]]
-        for i in range(scan["steps"]):
+        steps = scan["steps"]
+        # A number, or the name of the value that says it.
+        for i in range(steps if isinstance(steps, int) else int(values[steps])):
             for part in scan["inputs"]:
                 values[part["name"]] = np.take(values[part["of"]], i, axis=part["axis"])
             if "index" in scan:

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use zoo_host::run::{Quiet, TrainOptions, train};
-use zoo_host::{ExportOptions, Exported, Registry, Search, export};
-use zoo_runtimes::{Runtime, found};
+use zoo_deploy::{ExportOptions, Exported, export};
+use zoo_runs::{Quiet, Registry, TrainOptions, train};
+use zoo_runtimes::{Runtime, Search, found};
 
 /// A model so small that training and running it takes no time.
 #[derive(Debug)]
@@ -83,17 +83,7 @@ pub fn root() -> &'static Path {
 
 /// The models that the `zoo` command has.
 pub fn registry() -> Registry {
-    let crates = [
-        zoo_vae::plugins(),
-        zoo_gan::plugins(),
-        zoo_pixelcnn::plugins(),
-        zoo_pixelcnnpp::plugins(),
-        zoo_fvbn::plugins(),
-        zoo_nade::plugins(),
-        zoo_made::plugins(),
-        zoo_pixelrnn::plugins(),
-    ];
-    Registry::new(crates.into_iter().flatten().collect()).unwrap()
+    zoo_builtins::registry().unwrap()
 }
 
 /// Every runtime that can be had. ONNX Runtime may only be missing where nobody promised it, as `tests/run` does.

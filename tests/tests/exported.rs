@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::{Value as Json, json};
-use zoo_host::{VerifyOptions, verify};
+use zoo_deploy::{VerifyOptions, verify};
 use zoo_sdk::Array;
 use zoo_tests::{SMALL, registry, root, runtimes};
 

@@ -9,10 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use zoo_host::data::{self, Source};
-use zoo_host::picture::thumbnail;
-use zoo_host::run::{Which, from_safetensors, open, to_safetensors};
+use zoo_data::Source;
+use zoo_pictures::thumbnail;
+use zoo_runs::{Which, from_safetensors, open, to_safetensors};
 use zoo_runtimes::LoadOptions;
+use zoo_runtimes::parity::Tolerance;
 use zoo_sdk::{Array, DType, DataSpec, GraphInfo, OpenRequest, Session, Tensors, draw_inputs};
 use zoo_tests::{SMALL, Small, registry, root, runtimes};
 
@@ -84,9 +85,7 @@ fn assert_close(expected: &Tensors, got: &Tensors, what: &str) {
             "{what}: {name}"
         );
         for (i, (e, g)) in expected.to_f64().iter().zip(got.to_f64()).enumerate() {
-            let difference = (e - g).abs();
-            // False for NaN, too.
-            let close = difference <= 1e-5 + 1e-4 * e.abs();
+            let close = Tolerance::F32.within(*e, g);
             assert!(close, "{what}: {name}: element {i} is {g}, expected {e}");
         }
     }
@@ -236,7 +235,7 @@ fn is_steady(info: &GraphInfo, outputs: &Tensors) -> bool {
 #[test]
 #[ignore = "writes what is missing in fixtures/golden: delete a folder there, run this, run the tests with INSTA_UPDATE=always, and look at what changed"]
 fn regenerate() {
-    let images = data::load(
+    let images = zoo_data::load(
         &Source::parse("fashion-small").unwrap(),
         &Default::default(),
     )

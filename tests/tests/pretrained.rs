@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use zoo_host::pretrained::{self, Pretrained};
-use zoo_host::run::{EvaluateOptions, evaluate};
-use zoo_host::{SampleOptions, VerifyOptions, sample, verify};
+use zoo_deploy::pretrained::{self, Pretrained};
+use zoo_deploy::{Known, SampleOptions, VerifyOptions, sample, verify};
 use zoo_onnx::Bundle;
+use zoo_runs::{EvaluateOptions, evaluate};
 use zoo_sdk::{Data, Silent};
 use zoo_tests::{registry, root, runtimes};
 
@@ -115,7 +115,7 @@ fn what_is_given_is_kept_and_the_rest_is_drawn() {
     // A stripe of light grey, which a model of binary images takes as white; of its upper half is given.
     let stripe = |x: u32| (8..20).contains(&x);
     let above = |y: u32| y < SIDE / 2;
-    let known = sample::Known {
+    let known = Known {
         given: picture("given.png", &|x, _| if stripe(x) { 200 } else { 40 }),
         mask: picture("mask.png", &|_, y| if above(y) { 255 } else { 0 }),
     };

@@ -8,12 +8,15 @@ use std::{
     process::Command,
 };
 
+#[path = "tidy/modules.rs"]
+mod modules;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Direct dependencies of each workspace crate on other workspace crates, without dev-dependencies.
-fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+/// The crates of the workspace, as cargo sees them.
+fn packages() -> Vec<serde_json::Value> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let output = Command::new(cargo)
         .args([
@@ -32,7 +35,21 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let packages = metadata["packages"].as_array().unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The folder of each crate.
+fn package_folders() -> Vec<PathBuf> {
+    let manifest = |package: &serde_json::Value| {
+        let path = Path::new(package["manifest_path"].as_str().unwrap());
+        path.parent().unwrap().to_path_buf()
+    };
+    packages().iter().map(manifest).collect()
+}
+
+/// Direct dependencies of each workspace crate on other workspace crates, without dev-dependencies.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let packages = packages();
     let names: BTreeSet<&str> = packages
         .iter()
         .map(|p| p["name"].as_str().unwrap())
@@ -54,25 +71,33 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
 fn allowed(name: &str, plugins: &BTreeSet<String>) -> BTreeSet<String> {
     let set = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<BTreeSet<_>>();
     match name {
-        "zoo-graph" | "zoo-kernels" => set(&[]),
-        "zoo-sdk" | "zoo-onnx" => set(&["zoo-graph"]),
+        "zoo-files" | "zoo-graph" | "zoo-kernels" => set(&[]),
+        "zoo-sdk" => set(&["zoo-files", "zoo-graph"]),
+        "zoo-onnx" => set(&["zoo-files", "zoo-graph"]),
         "zoo-nn" => set(&["zoo-graph", "zoo-sdk", "zoo-kernels"]),
-        "zoo-runtimes" => set(&["zoo-graph", "zoo-sdk"]),
-        "zoo-host" | "zoo-conformance" => {
-            set(&["zoo-graph", "zoo-sdk", "zoo-onnx", "zoo-runtimes"])
+        "zoo-runtimes" => set(&["zoo-files", "zoo-graph", "zoo-sdk"]),
+        "zoo-conformance" => set(&["zoo-graph", "zoo-sdk", "zoo-onnx", "zoo-runtimes"]),
+        "zoo-data" => set(&["zoo-files", "zoo-sdk"]),
+        "zoo-pictures" => set(&["zoo-data", "zoo-files", "zoo-sdk"]),
+        "zoo-runs" => set(&[
+            "zoo-data",
+            "zoo-files",
+            "zoo-onnx",
+            "zoo-pictures",
+            "zoo-sdk",
+        ]),
+        "zoo-deploy" => {
+            &allowed("zoo-runs", plugins) | &set(&["zoo-graph", "zoo-runs", "zoo-runtimes"])
         }
         "zoo-bench" => set(&["zoo-graph", "zoo-sdk", "zoo-kernels", "zoo-nn"]),
         "zoo" => {
-            &set(&[
+            let own = [
                 "zoo-bench",
-                "zoo-graph",
-                "zoo-sdk",
-                "zoo-onnx",
-                "zoo-runtimes",
-                "zoo-host",
                 "zoo-conformance", // for `zoo plugin check`
-                "zoo-nn",          // only to switch on its devices
-            ]) | plugins
+                "zoo-deploy",
+                "zoo-nn", // only to switch on its devices
+            ];
+            &(&allowed("zoo-deploy", plugins) | &set(&own)) | plugins
         }
         "zoo-tests" => arrows().into_keys().collect(),
         plugin if plugins.contains(plugin) => set(&["zoo-nn"]),

@@ -1,8 +1,16 @@
 //! From a recorded graph to checked files.
 
-use zoo_graph::{Array, Attribute, Content, DType, Dim, Graph, Initializer, Node, Port, ValueType};
+use std::collections::BTreeMap;
 
-use crate::{Error, Result, Target, check, decode, encode, lower, optimize, steps};
+use zoo_graph::{Array, Content, DType, Graph, Node, Port};
+
+use crate::{
+    Error, Result, Target, check,
+    check::is_batched,
+    decode, edit, encode, lower,
+    ops::{OpKind, cast, is_loop},
+    optimize, steps,
+};
 
 /// Weights of at least this many elements are worth storing at half precision.
 const HALF_FROM: usize = 64;
@@ -85,8 +93,19 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
     for runtime in &options.targets {
         Target::of(runtime).ok_or_else(|| Error::Runtime(runtime.clone()))?;
     }
+    let count = |port: &&Port| port.dtype == DType::I64 && port.shape.is_empty();
+    let alone = graph.inputs.iter().filter(|port| !count(port));
+    if let Some(port) = alone.chain(&graph.outputs).find(|port| !is_batched(port)) {
+        return Err(Error::value(
+            &port.name,
+            format!(
+                "the first dimension of a port must be the batch N, or the port an input of one i64 that counts a loop's steps; it is {}",
+                port.value_type()
+            ),
+        ));
+    }
     let simple = optimize(graph)?;
-    let loops = simple.nodes.iter().any(|n| n.op == "Scan");
+    let loops = simple.nodes.iter().any(is_loop);
     let mut variants: Vec<Variant> = Vec::new();
     for target in Target::ALL {
         let asked = |r: &&String| Target::of(r) == Some(target);
@@ -111,7 +130,14 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
             content,
         });
     }
-    if loops && let Some(steps) = driven(&simple, options)? {
+    let served: usize = variants.iter().map(|v| v.runtimes.len()).sum();
+    let steps = match loops.then(|| driven(&simple, options)) {
+        // No host can drive it, and none needs to.
+        Some(Err(Error::Lower { .. })) if served == options.targets.len() => None,
+        Some(steps) => steps?,
+        None => None,
+    };
+    if let Some(steps) = steps {
         let flattened = simple.nodes.iter().any(is_nested);
         let before = |v: &Variant| !flattened || v.runtimes.iter().any(|r| r != "tract");
         let at = variants.iter().take_while(|v| before(v)).count();
@@ -172,60 +198,42 @@ fn driven(graph: &Graph, options: &Options) -> Result<Option<Variant>> {
 /// Stores the weights of a graph at half precision, each followed by a cast.
 fn halve(graph: &mut Graph) -> Result<()> {
     let mut casts = Vec::new();
-    let mut added: Vec<Initializer> = Vec::new();
+    let mut wide = BTreeMap::new();
     for initializer in &mut graph.initializers {
         let Ok(values) = initializer.value.as_f32() else {
             continue;
         };
-        let bits: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
-        let fits = bits
-            .iter()
-            .zip(values)
-            .all(|(h, v)| h.is_finite() || !v.is_finite());
-        if values.len() < HALF_FROM || !fits {
+        let halves: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
+        let mut pairs = halves.iter().zip(values);
+        if values.len() < HALF_FROM || !pairs.all(|(h, v)| h.is_finite() || !v.is_finite()) {
             continue;
         }
-        let shape = initializer.value.shape().to_vec();
-        let bits: Vec<u16> = bits.into_iter().map(half::f16::to_bits).collect();
-        let value = Array::f16_bits(shape.clone(), bits)?;
-        added.push(Initializer {
-            name: initializer.name.clone(),
-            value,
-        });
-        casts.push((initializer.name.clone(), shape));
-    }
-    for half in added {
-        if let Some(initializer) = graph.initializers.iter_mut().find(|i| i.name == half.name) {
-            initializer.value = half.value;
-        }
-    }
-    for (at, (name, shape)) in casts.into_iter().enumerate() {
+        let mut ty = edit::type_of(&initializer.value);
+        let bits: Vec<u16> = halves.into_iter().map(half::f16::to_bits).collect();
+        initializer.value = Array::f16_bits(initializer.value.shape(), bits)?;
+        let name = initializer.name.clone();
         let output = format!("{name}/f32");
-        let shape: Vec<Dim> = shape.into_iter().map(Dim::from).collect();
-        let ty = |dtype| ValueType {
-            dtype,
-            shape: shape.clone(),
-        };
-        graph.types.insert(name.clone(), ty(DType::F16));
-        graph.types.insert(output.clone(), ty(DType::F32));
-        crate::optimize::redirect(&mut graph.nodes, &name, &output);
-        let to = Attribute::Int(crate::tensor::dtype_code(DType::F32).into());
-        let cast = Node {
+        graph.types.insert(output.clone(), ty.clone());
+        ty.dtype = DType::F16;
+        graph.types.insert(name.clone(), ty);
+        wide.insert(name.clone(), output.clone());
+        casts.push(Node {
             name: output.clone(),
-            op: "Cast".into(),
+            op: OpKind::Cast.name().into(),
             inputs: vec![name],
             outputs: vec![output],
-            attributes: [("to".to_string(), to)].into(),
+            attributes: cast::to(DType::F32),
             origin: None,
-        };
-        graph.nodes.insert(at, cast);
+        });
     }
+    edit::rename(&mut graph.nodes, &wide);
+    graph.nodes.splice(0..0, casts);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use zoo_graph::Port;
+    use zoo_graph::{Attribute, Port};
 
     use super::*;
     use crate::{

@@ -7,32 +7,29 @@
 //! The crate knows no model and runs nothing.
 
 pub mod bundle;
-mod card;
 mod check;
 mod decode;
+mod edit;
 mod encode;
 mod error;
-mod eval;
 mod export;
 mod lower;
 mod ops;
 mod optimize;
 mod proto;
-mod scope;
-mod shape;
 mod steps;
 mod tensor;
 #[cfg(test)]
 mod testing;
 
-pub use bundle::{Bundle, BundleWriter, Manifest};
-pub use card::Card;
+pub use bundle::{Bundle, BundleWriter, Card, Manifest};
 pub use check::{Summary, check, check_foreign};
 pub use decode::{Model, decode};
 pub use encode::{IR_VERSION, OPSET, encode};
 pub use error::{Error, Result};
 pub use export::{Options, Variant, Weights, export, ports};
-pub use lower::{Target, lower};
+pub use lower::lower;
+pub use ops::Target;
 pub use optimize::optimize;
 pub use tensor::{tensor_from_pb, tensor_to_pb};
 pub use zoo_graph::Content;

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_graph::{
-    Array, Attribute, DType, Dim, Graph, Initializer, Node, Port, ScanSteps, Slices, Stacked,
-    State, Step, Steps, ValueType,
+    Array, Attribute, Count, DType, Dim, Graph, Initializer, Node, Port, ScanSteps, Slices,
+    Stacked, State, Step, Steps, ValueType,
 };
 
-use crate::{Error, Result, lower::Parts};
+use crate::{
+    Error, Result,
+    check::is_batched,
+    ops::{OpKind, is, is_loop, repeat::Turns, scan::Parts},
+};
 
 /// The parts of a graph that a host drives, each with the name of its file without the ending.
 #[derive(Clone, Debug)]
@@ -54,6 +58,19 @@ struct Cutter<'a> {
     parts: Vec<(String, Graph)>,
 }
 
+/// A Scan or a Loop, taken apart.
+struct Looped {
+    steps: Count,
+    /// What each state starts as.
+    starts: Vec<String>,
+    /// The name of a slice, what it is cut from, along which axis.
+    lists: Vec<(String, String, usize)>,
+    output_axes: Vec<usize>,
+    /// The value of the body that is the number of the step.
+    step: Option<String>,
+    body: Graph,
+}
+
 fn refused(node: &Node, reason: impl Into<String>) -> Error {
     Error::Lower {
         node: node.name.clone(),
@@ -69,7 +86,7 @@ impl Cutter<'_> {
         self.types
             .extend(graph.types.iter().map(|(k, v)| (k.clone(), v.clone())));
         for node in &graph.nodes {
-            if node.op == "Identity" {
+            if is(node, OpKind::Identity) {
                 self.aliases
                     .insert(node.outputs[0].clone(), node.inputs[0].clone());
             }
@@ -101,10 +118,14 @@ impl Cutter<'_> {
     /// What computes the nodes of `graph`, which stands within `depth` loops.
     fn program(&mut self, graph: &Graph, depth: usize) -> Result<Vec<Step>> {
         let mut program = Vec::new();
-        let mut rest: Vec<&Node> = graph.nodes.iter().filter(|n| n.op != "Identity").collect();
+        let mut rest: Vec<&Node> = graph
+            .nodes
+            .iter()
+            .filter(|n| !is(n, OpKind::Identity))
+            .collect();
         loop {
-            // All that does not wait for the next scan comes before it.
-            let next = rest.iter().position(|n| n.op == "Scan");
+            // All that does not wait for the next loop comes before it.
+            let next = rest.iter().position(|n| is_loop(n));
             let (mut now, mut later): (Vec<&Node>, Vec<&Node>) = (Vec::new(), Vec::new());
             let mut waiting: BTreeSet<&str> = BTreeSet::new();
             for (i, node) in rest.iter().enumerate() {
@@ -112,7 +133,7 @@ impl Cutter<'_> {
                     .inputs
                     .iter()
                     .any(|input| waiting.contains(self.source(input)));
-                if next.is_some_and(|next| i >= next) && (waits || node.op == "Scan") {
+                if next.is_some_and(|next| i >= next) && (waits || is_loop(node)) {
                     waiting.extend(node.outputs.iter().map(String::as_str));
                     later.push(node);
                 } else {
@@ -209,58 +230,74 @@ impl Cutter<'_> {
                 }
             }
         }
+        let mut ports = graph.inputs.iter().chain(&graph.outputs);
+        if let Some(port) = ports.find(|port| !port.shape.is_empty() && !is_batched(port)) {
+            let touches =
+                |n: &&&Node| n.inputs.contains(&port.name) || n.outputs.contains(&port.name);
+            let node = nodes.iter().find(touches).unwrap_or(&nodes[0]);
+            let ty = port.value_type();
+            let reason = format!(
+                "a host passes on values whose first dimension is the batch, {:?} is {ty}",
+                port.name
+            );
+            return Err(refused(node, reason));
+        }
         graph.validate()?;
         self.parts.push((name.clone(), graph));
         Ok(Step::Run(format!("{name}.onnx")))
     }
 
     fn scan(&mut self, node: &Node, depth: usize) -> Result<ScanSteps> {
-        let parts = Parts::of(node, |name| self.types.get(name).cloned())
-            .map_err(|reason| refused(node, reason))?;
-        let (states, slices) = parts.body.inputs.split_at(parts.states);
-        let (next, given) = parts.body.outputs.split_at(parts.states);
-        let carried = states.iter().zip(next).enumerate();
+        let Looped {
+            mut body,
+            steps,
+            starts,
+            lists,
+            output_axes,
+            step,
+        } = self.looped(node).map_err(|reason| refused(node, reason))?;
+        let states = starts.len();
+        let carried = body.inputs[..states].iter().zip(&body.outputs).enumerate();
         let carried = carried.map(|(i, (port, next))| State {
             name: port.name.clone(),
-            start: self.source(&node.inputs[i]).to_string(),
+            start: self.source(&starts[i]).to_string(),
             next: self.source(&next.name).to_string(),
             end: node.outputs[i].clone(),
         });
         let carried: Vec<State> = carried.collect();
-        if let Some(state) = carried.iter().find(|s| self.is_constant(&s.start)) {
+        if let Some(state) = carried.iter().find(|s| self.constant(&s.start).is_some()) {
             let reason = format!(
                 "its state {:?} starts as a constant; make it of something with the batch",
                 state.name
             );
             return Err(refused(node, reason));
         }
-        let mut body = parts.body.clone();
-        let mut inputs = Vec::new();
-        let mut index = None;
-        let sources = node.inputs[parts.states..].iter().zip(&parts.input_axes);
-        for (port, (source, &axis)) in slices.iter().zip(sources) {
-            let of = self.source(source).to_string();
-            if !self.is_constant(&of) {
-                inputs.push(Slices {
-                    name: port.name.clone(),
-                    of,
-                    axis,
-                });
-                continue;
-            }
-            // A constant stays in the file, which cuts it itself.
-            let index = index.get_or_insert_with(|| format!("{}/index", node.outputs[0]));
-            self.pick(&mut body, index, &of, axis, &port.name)?;
-        }
-        let outputs = given.iter().zip(&parts.output_axes).enumerate();
-        let outputs = outputs.map(|(k, (port, &axis))| Stacked {
+        let outputs = body.outputs[states..].iter().zip(output_axes).enumerate();
+        let outputs = outputs.map(|(k, (port, axis))| Stacked {
             from: self.source(&port.name).to_string(),
-            name: node.outputs[parts.states + k].clone(),
+            name: node.outputs[states + k].clone(),
             axis,
         });
         let outputs = outputs.collect();
+        let mut inputs = Vec::new();
+        let number = format!("{}/index", node.outputs[0]);
+        let mut index = None;
+        for (name, list, axis) in lists {
+            let of = self.source(&list).to_string();
+            if self.constant(&of).is_none() {
+                inputs.push(Slices { name, of, axis });
+                continue;
+            }
+            // A constant stays in the file, which cuts it itself.
+            let index = index.get_or_insert_with(|| number.clone());
+            self.pick(&mut body, index, &of, axis, &name)?;
+        }
+        if let Some(step) = step {
+            let index = index.get_or_insert(number);
+            self.number(&mut body, index, &step)?;
+        }
         Ok(ScanSteps {
-            steps: parts.steps,
+            steps,
             states: carried,
             inputs,
             outputs,
@@ -269,8 +306,50 @@ impl Cutter<'_> {
         })
     }
 
-    fn is_constant(&self, name: &str) -> bool {
-        self.top.initializer(name).is_some() || self.added.iter().any(|i| i.name == name)
+    /// What a loop consists of.
+    fn looped(&self, node: &Node) -> Result<Looped, String> {
+        if is(node, OpKind::Loop) {
+            let Turns {
+                count,
+                starts,
+                body,
+            } = Turns::of(node)?;
+            let count = self.source(count);
+            let known = self.constant(count).and_then(|c| c.as_i64().ok()?.first());
+            let steps = match known.map(|&steps| usize::try_from(steps)) {
+                None => Count::Value(count.into()),
+                Some(Ok(steps)) => Count::Fixed(steps),
+                Some(Err(_)) => return Err("its number of steps is negative".into()),
+            };
+            return Ok(Looped {
+                steps,
+                starts: starts.to_vec(),
+                lists: Vec::new(),
+                output_axes: vec![0; body.outputs.len() - starts.len()],
+                step: body.inputs.last().map(|port| port.name.clone()),
+                body,
+            });
+        }
+        let parts = Parts::of(node, |name| self.types.get(name).cloned())?;
+        let (starts, lists) = node.inputs.split_at(parts.states);
+        let slices = parts.body.inputs[parts.states..].iter();
+        let lists = slices.zip(lists.iter().zip(parts.input_axes));
+        Ok(Looped {
+            steps: Count::Fixed(parts.steps),
+            starts: starts.to_vec(),
+            lists: lists
+                .map(|(port, (list, axis))| (port.name.clone(), list.clone(), axis))
+                .collect(),
+            output_axes: parts.output_axes,
+            step: None,
+            body: parts.body.clone(),
+        })
+    }
+
+    fn constant(&self, name: &str) -> Option<&Array> {
+        let added = || self.added.iter().find(|i| i.name == name);
+        let own = self.top.initializer(name);
+        own.or_else(|| added().map(|i| &i.value))
     }
 
     /// Nodes that gather slice `index` of the constant `of` as `to`.
@@ -282,37 +361,62 @@ impl Cutter<'_> {
         axis: usize,
         to: &str,
     ) -> Result<()> {
-        let of_index = ValueType {
-            dtype: DType::I64,
-            shape: vec![Dim::batch()],
-        };
-        self.types.insert(index.into(), of_index);
-        // All elements of the index are equal: the first is taken, with its dimension, which goes after the gathering.
-        let first = format!("{index}.first");
-        let mut nodes = Vec::new();
-        if !body.nodes.iter().any(|n| n.outputs[0] == first) {
-            let (zero, one) = (self.list(index, 0)?, self.list(index, 1)?);
-            let inputs = [index, &zero, &one, &zero];
-            nodes.push(self.node(&first, "Slice", &inputs, &[], DType::I64, vec![1.into()]));
-        }
+        let first = self.first(body, index)?;
         let (dtype, mut shape) = (self.ty(to)?.dtype, self.ty(to)?.shape.clone());
         shape.insert(axis, 1.into());
         let thin = format!("{to}.thin");
         let along = [("axis", Attribute::Int(axis as i64))];
-        nodes.push(self.node(&thin, "Gather", &[of, &first], &along, dtype, shape));
+        let gather = self.node(&thin, OpKind::Gather, &[of, &first], &along, dtype, shape);
         let axes = self.list(index, axis as i64)?;
         let shape = self.ty(to)?.shape.clone();
-        nodes.push(self.node(to, "Squeeze", &[&thin, &axes], &[], dtype, shape));
-        // What a scan reads as its slice is now computed in its body.
-        for node in &nodes {
-            for input in &node.inputs {
-                *self.reads.entry(input.clone()).or_default() += 1;
-            }
+        let squeeze = self.node(to, OpKind::Squeeze, &[&thin, &axes], &[], dtype, shape);
+        self.prepend(body, &first, vec![gather, squeeze]);
+        Ok(())
+    }
+
+    /// A node that gives the number of the step, without dimensions, as `to`.
+    fn number(&mut self, body: &mut Graph, index: &str, to: &str) -> Result<()> {
+        let first = self.first(body, index)?;
+        let axes = self.list(index, 0)?;
+        let shape = self.ty(to)?.shape.clone();
+        let op = match shape.is_empty() {
+            true => self.node(
+                to,
+                OpKind::Squeeze,
+                &[&first, &axes],
+                &[],
+                DType::I64,
+                shape,
+            ),
+            false => self.node(to, OpKind::Identity, &[&first], &[], DType::I64, shape),
+        };
+        self.prepend(body, &first, vec![op]);
+        Ok(())
+    }
+
+    /// All elements of the index are equal: the first is taken, with its dimension.
+    fn first(&mut self, body: &mut Graph, index: &str) -> Result<String> {
+        let first = format!("{index}.first");
+        if !body.nodes.iter().any(|n| n.outputs[0] == first) {
+            let shape = vec![Dim::batch()];
+            let dtype = DType::I64;
+            self.types.insert(index.into(), ValueType { dtype, shape });
+            let (zero, one) = (self.list(index, 0)?, self.list(index, 1)?);
+            let inputs = [index, &zero, &one, &zero];
+            let node = self.node(&first, OpKind::Slice, &inputs, &[], dtype, vec![1.into()]);
+            self.prepend(body, "", vec![node]);
         }
-        let at = body.nodes.iter().position(|n| n.outputs[0] == first);
+        Ok(first)
+    }
+
+    /// Puts nodes at the start of a body, behind that of `after`: what a loop gives as a slice is now computed in its body.
+    fn prepend(&mut self, body: &mut Graph, after: &str, nodes: Vec<Node>) {
+        for input in nodes.iter().flat_map(|n| &n.inputs) {
+            *self.reads.entry(input.clone()).or_default() += 1;
+        }
+        let at = body.nodes.iter().position(|n| n.outputs[0] == after);
         let at = at.map_or(0, |at| at + 1);
         body.nodes.splice(at..at, nodes);
-        Ok(())
     }
 
     /// A constant list of one integer, for the files that read it.
@@ -333,7 +437,7 @@ impl Cutter<'_> {
     fn node(
         &mut self,
         output: &str,
-        op: &str,
+        op: OpKind,
         inputs: &[&str],
         attributes: &[(&str, Attribute)],
         dtype: DType,
@@ -343,7 +447,7 @@ impl Cutter<'_> {
         let attributes = attributes.iter();
         Node {
             name: output.into(),
-            op: op.into(),
+            op: op.name().into(),
             inputs: inputs.iter().map(|i| i.to_string()).collect(),
             outputs: vec![output.into()],
             attributes: attributes

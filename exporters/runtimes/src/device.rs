@@ -2,7 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::Error;
+/// A text that names no device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no device: write cpu, cuda:0, tensorrt:0, coreml, directml or webgpu (the number chooses among several)"
+)]
+pub struct UnknownDevice(String);
 
 /// A device, written `cpu`, `cuda:0`, `tensorrt:0`, `coreml`, `directml` or `webgpu`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -36,10 +41,10 @@ impl fmt::Display for Device {
 }
 
 impl FromStr for Device {
-    type Err = Error;
+    type Err = UnknownDevice;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = || Error::DeviceName(text.into());
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        let bad = || UnknownDevice(text.into());
         let (name, index) = match text.split_once(':') {
             // `parse` alone would take a sign; 2^31 and more do not fit a provider's option.
             Some((name, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use zoo_sdk::DType;
 
-use crate::Device;
+use crate::{Device, UnknownDevice};
 
 /// Why a file cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +26,8 @@ pub enum Error {
         reason: String,
     },
     /// A device's text cannot be read.
-    #[error(
-        "{0:?} is no device: write cpu, cuda:0, tensorrt:0, coreml, directml or webgpu (the number chooses among several)"
-    )]
-    DeviceName(String),
+    #[error(transparent)]
+    DeviceName(#[from] UnknownDevice),
     /// The device cannot be had.
     #[error("{runtime} cannot compute on {device}: {reason}")]
     Device {

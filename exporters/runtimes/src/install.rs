@@ -12,7 +12,7 @@ use zip::ZipArchive;
 
 use crate::{
     Error, Result,
-    ort_library::{FOLDER, HASH_FILE, checked, library_version, sha256},
+    ort_library::{FOLDER, HASH_FILE, checked, library_version},
 };
 
 /// What was installed.
@@ -79,7 +79,8 @@ pub fn install_ort_from_wheel(
         .find(|name| library_version(name).is_some())
         .ok_or_else(|| unusable("it holds no library for this system".into()))?;
 
-    let hash = sha256(&checked(unpacked.join(&library))?)?;
+    let library_file = checked(unpacked.join(&library))?;
+    let hash = zoo_files::sha256_of(&library_file).map_err(Error::io(&library_file))?;
     match ort::util::probe(unpacked.join(&library)) {
         Some(minor) if minor >= ort::MINOR_VERSION => {}
         Some(minor) => {
@@ -90,7 +91,8 @@ pub fn install_ort_from_wheel(
         None => return Err(unusable("its library does not load on this system".into())),
     }
     let hash_file = unpacked.join(HASH_FILE);
-    fs::write(&hash_file, format!("{hash}  {library}\n")).map_err(Error::io(&hash_file))?;
+    zoo_files::replace(&hash_file, format!("{hash}  {library}\n").as_bytes())
+        .map_err(|error| Error::io(&hash_file)(error.source))?;
 
     let target = data_dir.join(FOLDER).join(&version);
     replace(&unpacked, &target, &staging.path().join("replaced"))?;

@@ -28,7 +28,6 @@ mod candle;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod convert;
-mod data_dir;
 mod device;
 mod error;
 mod guard;
@@ -39,6 +38,7 @@ mod model;
 mod ort;
 #[cfg(feature = "ort")]
 mod ort_library;
+pub mod parity;
 mod ports;
 mod session;
 mod steps;
@@ -49,8 +49,7 @@ use std::path::PathBuf;
 use zoo_sdk::{Port, Tensors};
 
 pub use bench::{BenchFigures, BenchOptions, bench, example_inputs};
-pub use data_dir::default_data_dir;
-pub use device::Device;
+pub use device::{Device, UnknownDevice};
 pub use error::{Error, Result};
 pub use steps::load;
 pub use zoo_graph::Content;
@@ -105,7 +104,7 @@ pub struct LoadOptions {
 pub struct Search {
     /// The ONNX Runtime library that the user named: the file, or a folder that holds it.
     pub ort: Option<PathBuf>,
-    /// The folder under which `install` puts libraries; [`default_data_dir`] where it is left out.
+    /// The folder under which `install` puts libraries; [`zoo_files::default_data_dir`] where it is left out.
     pub data_dir: Option<PathBuf>,
 }
 

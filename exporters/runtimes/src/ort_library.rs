@@ -2,13 +2,12 @@
 
 use std::{
     env, fs,
-    io::Read,
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest, Sha256};
+use zoo_files::{default_data_dir, sha256_of};
 
-use crate::{Error, Result, Search, default_data_dir};
+use crate::{Error, Result, Search};
 
 /// The folder of a data directory that holds one folder for each installed library.
 pub(crate) const FOLDER: &str = "ort";
@@ -133,7 +132,8 @@ fn installed(folder: &Path) -> Result<Option<PathBuf>> {
     let again = "Run `zoo runtime install ort` again";
     let hash_file = library.with_file_name(HASH_FILE);
     let noted = fs::read_to_string(&hash_file).map_err(Error::io(&hash_file))?;
-    if noted.split_whitespace().next() != Some(&*sha256(&library)?) {
+    let found = sha256_of(&library).map_err(Error::io(&library))?;
+    if noted.split_whitespace().next() != Some(&*found) {
         return Err(unavailable(format!(
             "{} is not the file that was installed (its SHA-256 differs from {}). {again}",
             library.display(),
@@ -141,24 +141,6 @@ fn installed(folder: &Path) -> Result<Option<PathBuf>> {
         )));
     }
     checked(library).map(Some)
-}
-
-/// SHA-256 of a file, in hex.
-pub(crate) fn sha256(path: &Path) -> Result<String> {
-    let mut file = fs::File::open(path).map_err(Error::io(path))?;
-    let mut hasher = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block).map_err(Error::io(path))? {
-            0 => break,
-            read => hasher.update(&block[..read]),
-        }
-    }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect())
 }
 
 /// A library that the system's loader can be trusted with.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zoo_graph::{Content, ScanSteps, Step, Steps};
+use zoo_graph::{Content, Count, ScanSteps, Step, Steps};
 use zoo_sdk::{Array, Port, Tensors};
 
 use crate::{Error, LoadOptions, Loaded, Result, Runtime, ports};
@@ -74,8 +74,13 @@ fn sound<'a>(program: &'a [Step], parts: &'a Parts, known: &mut BTreeSet<&'a str
                 known.extend(part.outputs().iter().map(|port| port.name.as_str()));
             }
             Step::Scan(scan) => {
-                if scan.steps == 0 || (scan.inputs.is_empty() && scan.states.is_empty()) {
+                if scan.steps == Count::Fixed(0)
+                    || (scan.inputs.is_empty() && scan.states.is_empty())
+                {
                     return Err(unsound("a loop without steps or states".into()));
+                }
+                if let Count::Value(name) = &scan.steps {
+                    need(name, known, "the number of a loop's steps")?;
                 }
                 let starts = scan.states.iter().map(|s| &s.start);
                 for name in starts.chain(scan.inputs.iter().map(|i| &i.of)) {
@@ -181,14 +186,29 @@ impl Host {
         Ok(())
     }
 
+    /// How often a loop runs.
+    fn count(&self, count: &Count) -> Result<usize> {
+        let name = match count {
+            Count::Fixed(steps) => return Ok(*steps),
+            Count::Value(name) => name,
+        };
+        let value = self.get(name)?;
+        match value.as_i64() {
+            Ok(&[steps]) if steps >= 0 => Ok(steps as usize),
+            _ => Err(self.failed(format!(
+                "{name:?} says how often a loop runs, so it must be one i64 of at least 0, not {value:?}"
+            ))),
+        }
+    }
+
     fn scan(&mut self, scan: &ScanSteps, parts: &mut Parts) -> Result<()> {
+        let steps = self.count(&scan.steps)?;
         for state in &scan.states {
             let start = self.get(&state.start)?.clone();
             self.values.insert(state.name.clone(), start);
         }
-        let mut collected: Vec<Vec<Array>> =
-            vec![Vec::with_capacity(scan.steps); scan.outputs.len()];
-        for i in 0..scan.steps {
+        let mut collected: Vec<Vec<Array>> = vec![Vec::new(); scan.outputs.len()];
+        for i in 0..steps {
             for input in &scan.inputs {
                 let slice = self.get(&input.of)?.slice(input.axis, i);
                 let slice = slice.ok_or_else(|| {
@@ -223,7 +243,10 @@ impl Host {
         }
         for (all, output) in collected.iter().zip(&scan.outputs) {
             let stacked = Array::stack(all, output.axis).ok_or_else(|| {
-                self.failed(format!("{:?} has another shape in each step", output.from))
+                self.failed(match steps {
+                    0 => format!("no step gives {:?}", output.from),
+                    _ => format!("{:?} has another shape in each step", output.from),
+                })
             })?;
             self.values.insert(output.name.clone(), stacked);
         }

@@ -12,6 +12,7 @@ use common::{F32, bytes, generator, int, ints, mlp, model, node, value_info, wid
 use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_proto::DataType};
 use zoo_runtimes::{
     BenchOptions, Device, LoadOptions, RUNTIMES, Search, bench, example_inputs, find,
+    parity::Tolerance,
 };
 use zoo_sdk::{Array, DType, Dim, Port, Tensors};
 
@@ -38,7 +39,7 @@ fn close(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len()
         && a.iter()
             .zip(b)
-            .all(|(a, b)| (a - b).abs() <= 1e-5 + 1e-4 * b.abs())
+            .all(|(&a, &b)| Tolerance::F32.within(b.into(), a.into()))
 }
 
 #[test]

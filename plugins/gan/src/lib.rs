@@ -4,18 +4,20 @@
 //! A generator G maps noise z ~ N(0, I) to images, a discriminator D tells them from data:
 //!
 //! ```text
-//! min_G max_D  E_data[log D(x)] + E_z[log(1 - D(G(z)))]     (minimax, eq. 1)
-//! min_G       -E_z[log D(G(z))]                             (non-saturating: a steep gradient where D is confident)
+//! min_G max_D  E_data[log D(x)] + E_z[log(1 - D(G(z)))]                          (minimax, eq. 1)
+//! min_G       -E_z[log D(G(z))]                                                  (non-saturating: a steep gradient where D is confident)
+//! min_G max_D  E_data[D(x)] - E_z[D(G(z))] - lambda E[(|grad D(x^)| - 1)^2]      (wgan-gp, Gulrajani et al., 2017, eq. 3)
 //! ```
 //!
-//! There is no density: the model can only be sampled. D gives logits; D(x) is their sigmoid.
+//! There is no density: the model can only be sampled. D gives logits; D(x) is their sigmoid, save in `wgan-gp`, where D is the critic itself and x^ lies
+//! between an image and a sample. To each may come R1, gamma/2 E_data[|grad D(x)|^2] (Mescheder et al., 2018).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Init, Losses, Metrics, Mode, Model, ModelPlugin, Params,
-    Phase, Plugin, Port, Result, StepCx, Value,
-    layers::{BatchNorm, Conv2d, ConvConfig, ConvTranspose2d, Linear},
+    Batch, DType, DataSpec, Error, GradOptions, GraphFn, Info, Init, Losses, Metrics, Model,
+    ModelPlugin, Net, Phase, Plugin, Port, Result, StepCx, Value, grad,
+    layers::{Conv, Linear},
 };
 
 /// Settings of [`Gan`].
@@ -31,18 +33,40 @@ pub struct Config {
     /// Doublings of height and width from the smallest feature maps to the image.
     #[schemars(range(min = 1))]
     pub doublings: u32,
-    /// What the generator minimises.
+    /// What both minimise.
     pub loss: Loss,
+    /// Normalisation in the discriminator; batch where left out, or layer with `wgan-gp`, whose penalty is of each image by itself.
+    pub norm: Option<Norm>,
+    /// Weight of the gradient penalty of `wgan-gp`, lambda.
+    #[schemars(range(min = 0.0))]
+    pub gradient_penalty: f64,
+    /// Weight of the penalty on the discriminator's gradient at the data, gamma; 0 for none.
+    #[schemars(range(min = 0.0))]
+    pub r1: f64,
 }
 
-/// Kinds of generator loss.
+/// Kinds of loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
-    /// E_z[log(1 - D(G(z)))]
+    /// The generator minimises E_z[log(1 - D(G(z)))].
     Minimax,
-    /// -E_z[log D(G(z))]
+    /// The generator minimises -E_z[log D(G(z))].
     NonSaturating,
+    /// Wasserstein distance with a gradient penalty; five updates of the critic a step.
+    WganGp,
+}
+
+/// Kinds of normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Over the batch (Ioffe & Szegedy, 2015).
+    Batch,
+    /// Over each image's feature maps (Ba et al., 2016).
+    Layer,
+    /// None.
+    Off,
 }
 
 impl Default for Config {
@@ -52,181 +76,172 @@ impl Default for Config {
             channels: 128,
             doublings: 2,
             loss: Loss::NonSaturating,
+            norm: None,
+            gradient_penalty: 10.0,
+            r1: 0.0,
         }
     }
 }
 
 /// All weights start as N(0, 0.02^2), as in DCGAN.
 const WEIGHT: Init = Init::Normal(0.02);
-/// Halves or doubles height and width. No bias: a normalisation follows.
-const STRIDE_2: ConvConfig = ConvConfig {
-    kernel: 4,
-    stride: 2,
-    padding: 1,
-    output_padding: 0,
-    groups: 1,
-    bias: false,
-    init: Some(WEIGHT),
-};
-/// The layer next to the image has a bias and no normalisation.
-const AT_IMAGE: ConvConfig = ConvConfig {
-    bias: true,
-    ..STRIDE_2
-};
+
+/// Halves or doubles height and width. Next to the image it has a bias; elsewhere a normalisation follows.
+const fn by_two(channels: usize, bias: bool) -> Conv {
+    let conv = Conv::to(channels)
+        .kernel(4)
+        .stride(2)
+        .padding(1)
+        .init(WEIGHT);
+    if bias { conv } else { conv.without_bias() }
+}
 
 /// The model.
 pub struct Gan {
     config: Config,
     image: [usize; 3],
-    generator: Generator,
-    discriminator: Discriminator,
-}
-
-/// z (N,L) -> x (N,C,H,W) in [-1,1]
-struct Generator {
-    fc: Linear,
-    smallest: [usize; 3],
-    norms: Vec<BatchNorm>,
-    convs: Vec<ConvTranspose2d>,
-}
-
-impl Generator {
-    fn new(config: &Config, image: [usize; 3], params: &Params) -> Result<Self> {
-        let smallest = smallest(config, image)?;
-        let fc = Linear::without_bias(
-            &params.at("fc"),
-            config.latent,
-            smallest.iter().product(),
-            WEIGHT,
-        )?;
-        let (mut norms, mut convs) = (Vec::new(), Vec::new());
-        for i in 1..=config.doublings {
-            let (from, last) = (config.channels >> (i - 1), i == config.doublings);
-            norms.push(BatchNorm::new(&params.at(&format!("norm{i}")), from, None)?);
-            let (to, conv) = if last {
-                (image[0], AT_IMAGE)
-            } else {
-                (config.channels >> i, STRIDE_2)
-            };
-            convs.push(ConvTranspose2d::new(
-                &params.at(&format!("conv{i}")),
-                from,
-                to,
-                conv,
-            )?);
-        }
-        Ok(Self {
-            fc,
-            smallest,
-            norms,
-            convs,
-        })
-    }
-
-    fn forward(&self, z: &Value, mode: Mode) -> Result<Value> {
-        let [c, h, w] = self.smallest.map(|size| size as i64);
-        let mut x = self.fc.forward(z)?.reshape(&[-1, c, h, w])?; // (N,C',H',W')
-        for (norm, conv) in self.norms.iter().zip(&self.convs) {
-            x = conv.forward(&norm.forward(&x, mode)?.relu()?)?; // (N,C'/2,2H',2W')
-        }
-        x.tanh() // (N,C,H,W)
-    }
-}
-
-/// x (N,C,H,W) in [-1,1] -> logit (N)
-struct Discriminator {
-    first: Conv2d,
-    convs: Vec<Conv2d>,
-    norms: Vec<BatchNorm>,
-    fc: Linear,
-}
-
-impl Discriminator {
-    fn new(config: &Config, image: [usize; 3], params: &Params) -> Result<Self> {
-        let narrowest = config.channels >> (config.doublings - 1);
-        let first = Conv2d::new(&params.at("conv1"), image[0], narrowest, AT_IMAGE)?;
-        let (mut convs, mut norms) = (Vec::new(), Vec::new());
-        for i in 2..=config.doublings {
-            let to = narrowest << (i - 1);
-            convs.push(Conv2d::new(
-                &params.at(&format!("conv{i}")),
-                to / 2,
-                to,
-                STRIDE_2,
-            )?);
-            norms.push(BatchNorm::new(&params.at(&format!("norm{i}")), to, None)?);
-        }
-        let fc = Linear::new(
-            &params.at("fc"),
-            smallest(config, image)?.iter().product(),
-            1,
-        )?;
-        Ok(Self {
-            first,
-            convs,
-            norms,
-            fc,
-        })
-    }
-
-    fn forward(&self, x: &Value, mode: Mode) -> Result<Value> {
-        let mut h = self.first.forward(x)?.leaky_relu(0.2)?; // (N,C',H/2,W/2)
-        for (conv, norm) in self.convs.iter().zip(&self.norms) {
-            h = norm.forward(&conv.forward(&h)?, mode)?.leaky_relu(0.2)?; // (N,2C',H/4,W/4)
-        }
-        self.fc.forward(&h.flatten(1)?)?.squeeze(1) // (N)
-    }
-}
-
-/// Channels and size of the feature maps next to z.
-fn smallest(config: &Config, [_, h, w]: [usize; 3]) -> Result<[usize; 3]> {
-    let factor = 1usize << config.doublings;
-    if h % factor != 0 || w % factor != 0 {
-        return Err(Error::input(format!(
-            "images of {h}x{w} cannot be halved {} times: use fewer model.doublings",
-            config.doublings
-        )));
-    }
-    Ok([config.channels, h / factor, w / factor])
+    norm: Norm,
 }
 
 impl Gan {
+    /// z (N,L) -> x (N,C,H,W) in [-1,1]
+    fn generator(&self, net: &Net, z: &Value) -> Value {
+        let (
+            net,
+            Config {
+                channels,
+                doublings,
+                ..
+            },
+        ) = (net.at("generator"), &self.config);
+        let [colours, h, w] = self.image;
+        let [h, w] = [h >> doublings, w >> doublings];
+        let fc = Linear::to(channels * h * w).without_bias().init(WEIGHT);
+        let mut x = net
+            .linear("fc", z, fc)
+            .reshape(&[-1, *channels as i64, h as i64, w as i64]); // (N,C',H',W')
+        for i in 1..=*doublings {
+            let last = i == *doublings;
+            let to = if last { colours } else { channels >> i };
+            x = net.batch_norm(&format!("norm{i}"), &x).relu();
+            x = net.conv_transpose2d(&format!("conv{i}"), &x, by_two(to, last)); // (N,C'/2,2H',2W')
+        }
+        x.tanh() // (N,C,H,W)
+    }
+
+    /// x (N,C,H,W) in [-1,1] -> logit (N)
+    fn discriminator(&self, net: &Net, x: &Value) -> Value {
+        let (net, doublings) = (net.at("discriminator"), self.config.doublings);
+        let narrowest = self.config.channels >> (doublings - 1);
+        let mut h = net
+            .conv2d("conv1", x, by_two(narrowest, true))
+            .leaky_relu(0.2); // (N,C',H/2,W/2)
+        for i in 2..=doublings {
+            let channels = narrowest << (i - 1);
+            let bias = self.norm == Norm::Off;
+            h = net.conv2d(&format!("conv{i}"), &h, by_two(channels, bias)); // (N,2C',H/4,W/4)
+            let norm = format!("norm{i}");
+            h = match self.norm {
+                Norm::Batch => net.batch_norm(&norm, &h),
+                Norm::Layer => net.group_norm(&norm, &h, 1),
+                Norm::Off => h,
+            }
+            .leaky_relu(0.2);
+        }
+        net.linear("fc", &h.flatten(1), 1).squeeze(1) // (N)
+    }
+
     /// z (N,L) -> x (N,C,H,W) in [0,1]
-    pub fn generate(&self, z: &Value, mode: Mode) -> Result<Value> {
-        self.generator
-            .forward(z, mode)?
-            .mul_scalar(0.5)?
-            .add_scalar(0.5)
+    pub fn generate(&self, net: &Net, z: &Value) -> Value {
+        self.generator(net, z) * 0.5 + 0.5
     }
 
     /// x (N,C,H,W) in [0,1] -> logit (N)
-    pub fn discriminate(&self, x: &Value, mode: Mode) -> Result<Value> {
-        self.discriminator
-            .forward(&x.mul_scalar(2.0)?.add_scalar(-1.0)?, mode)
+    pub fn discriminate(&self, net: &Net, x: &Value) -> Value {
+        self.discriminator(net, &(x * 2.0 - 1.0))
     }
 
-    /// The batch's generated images, computed once a step: both phases need them.
-    fn fake(&self, cx: &mut StepCx) -> Result<Value> {
+    /// The batch's generated images (N,C,H,W) in [-1,1], computed once for the phases that use this batch.
+    fn fake(&self, cx: &mut StepCx) -> Value {
         cx.shared("fake", |cx| {
-            self.generate(&cx.normal("z", &[self.config.latent])?, cx.mode)
+            self.generator(&cx.net(), &cx.normal("z", &[self.config.latent]))
         })
+    }
+
+    /// E[(|grad D(x)| - 1)^2] at images x (N,C,H,W) in [-1,1], which are variables (Gulrajani et al., 2017, eq. 3)
+    fn penalty(&self, net: &Net, x: &Value) -> Value {
+        let lengths = slope(&self.discriminator(net, x), x).sqrt(); // (N)
+        mean(&(lengths - 1.0).sqr())
+    }
+
+    /// What the discriminator minimises, from images and samples (N,C,H,W) in [-1,1].
+    fn discriminator_loss(&self, real: &Value, fake: &Value, cx: &StepCx) -> Losses {
+        let net = cx.net();
+        let fake = fake.detach();
+        // R1's gradient is at the data themselves.
+        let real = if self.config.r1 > 0.0 {
+            real.variable()
+        } else {
+            real.clone()
+        };
+        let (on_real, on_fake) = (
+            self.discriminator(&net, &real),
+            self.discriminator(&net, &fake),
+        ); // (N)
+        let mut terms = match self.config.loss {
+            // -E_data[log D(x)] - E_z[log(1 - D(G(z)))]
+            Loss::Minimax | Loss::NonSaturating => vec![
+                ("real", cross_entropy(&on_real, true)),
+                ("fake", cross_entropy(&on_fake, false)),
+            ],
+            Loss::WganGp => {
+                let epsilon = cx.uniform("epsilon", &[1, 1, 1]); // (N,1,1,1)
+                let between = (&epsilon * &real.detach() + (1.0 - &epsilon) * &fake).variable(); // (N,C,H,W)
+                vec![
+                    ("critic", mean(&on_fake) - mean(&on_real)),
+                    (
+                        "penalty",
+                        self.penalty(&net, &between) * self.config.gradient_penalty,
+                    ),
+                ]
+            }
+        };
+        if self.config.r1 > 0.0 {
+            terms.push(("r1", mean(&slope(&on_real, &real)) * (0.5 * self.config.r1)));
+        }
+        let sum = |total: Value, (_, term): &(_, Value)| total + term;
+        Losses {
+            total: terms[1..].iter().fold(terms[0].1.clone(), sum),
+            terms,
+        }
     }
 }
 
+/// |grad sum(y)|^2 of each x (N,C,H,W), to be differentiated again: (N)
+fn slope(y: &Value, x: &Value) -> Value {
+    let [gradient] = grad(y, [x], GradOptions { create_graph: true }); // (N,C,H,W)
+    gradient.flatten(1).sqr().sum(&[1], false)
+}
+
+/// (N) -> the mean
+fn mean(x: &Value) -> Value {
+    x.mean(&[0], false)
+}
+
 /// The mean of -log D(x) for `real`, of -log(1 - D(x)) else, from logits (N).
-fn cross_entropy(logit: &Value, real: bool) -> Result<Value> {
-    let signed = if real { logit.neg()? } else { logit.clone() };
-    signed.softplus()?.mean(&[0], false)
+fn cross_entropy(logit: &Value, real: bool) -> Value {
+    let signed = if real { -logit } else { logit.clone() };
+    mean(&signed.softplus())
 }
 
 /// The share of logits (N) on the right side of 0.
 fn accuracy(logit: &Value, real: bool) -> Result<f64> {
     let right = if real {
-        logit.greater_scalar(0.0)?
+        logit.greater_scalar(0.0)
     } else {
-        logit.less_scalar(0.0)?
+        logit.less_scalar(0.0)
     };
-    right.cast(zoo_nn::DType::F32)?.mean(&[0], false)?.scalar()
+    mean(&right.cast(DType::F32)).scalar()
 }
 
 /// The models of this crate.
@@ -239,7 +254,7 @@ impl Model for Gan {
 
     const INFO: Info = Info {
         name: "gan",
-        summary: "Generative adversarial network with DCGAN's architecture, minimax or non-saturating",
+        summary: "Generative adversarial network with DCGAN's architecture: minimax, non-saturating or Wasserstein with gradient penalty",
         family: "adversarial",
         density: "implicit",
         title: "Generative Adversarial Nets",
@@ -255,7 +270,7 @@ impl Model for Gan {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         if config.latent == 0
             || config.doublings == 0
             || config.doublings > 8
@@ -272,55 +287,73 @@ impl Model for Gan {
                 config.doublings - 1
             )));
         }
+        let ([_, h, w], factor) = (data.image, 1usize << config.doublings);
+        if h % factor != 0 || w % factor != 0 {
+            return Err(Error::input(format!(
+                "images of {h}x{w} cannot be halved {} times: use fewer model.doublings",
+                config.doublings
+            )));
+        }
+        let norm = match (config.norm, config.loss) {
+            (Some(Norm::Batch), Loss::WganGp) => {
+                return Err(Error::input(
+                    "model.norm = \"batch\" lets images of a batch see each other, but the penalty of wgan-gp is of each by itself: use layer or off",
+                ));
+            }
+            (Some(norm), _) => norm,
+            (None, Loss::WganGp) => Norm::Layer,
+            (None, _) => Norm::Batch,
+        };
+        let weight = |w: f64| w >= 0.0 && w.is_finite();
+        if !weight(config.gradient_penalty) || !weight(config.r1) {
+            return Err(Error::input(
+                "model.gradient_penalty and model.r1 must not be negative",
+            ));
+        }
         Ok(Self {
             config: config.clone(),
             image: data.image,
-            generator: Generator::new(config, data.image, &params.at("generator"))?,
-            discriminator: Discriminator::new(config, data.image, &params.at("discriminator"))?,
+            norm,
         })
     }
 
     fn phases(&self) -> Vec<Phase> {
+        let updates = match self.config.loss {
+            Loss::WganGp => 5, // n_critic, algorithm 1
+            Loss::Minimax | Loss::NonSaturating => 1,
+        };
         vec![
-            Phase {
-                name: "discriminator",
-                parameters: &["discriminator"],
-            },
-            Phase {
-                name: "generator",
-                parameters: &["generator"],
-            },
+            Phase::new("discriminator", &["discriminator"]).repeated(updates),
+            Phase::new("generator", &["generator"]),
         ]
     }
 
     fn loss(&self, phase: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        let fake = self.fake(cx)?; // (N,C,H,W)
+        let fake = self.fake(cx); // (N,C,H,W)
         if phase.name == "discriminator" {
-            // -E_data[log D(x)] - E_z[log(1 - D(G(z)))]
-            let real = cross_entropy(&self.discriminate(&batch.x, cx.mode)?, true)?;
-            let fake = cross_entropy(&self.discriminate(&fake.detach(), cx.mode)?, false)?;
-            return Ok(Losses {
-                total: real.add(&fake)?,
-                terms: vec![("real", real), ("fake", fake)],
-            });
+            return Ok(self.discriminator_loss(&(batch.image() * 2.0 - 1.0), &fake, cx));
         }
-        let logit = self.discriminate(&fake, cx.mode)?; // (N)
-        let loss = match self.config.loss {
-            Loss::Minimax => cross_entropy(&logit, false)?.neg()?,
-            Loss::NonSaturating => cross_entropy(&logit, true)?,
-        };
-        Ok(Losses {
-            total: loss.clone(),
-            terms: vec![("loss", loss)],
-        })
+        let logit = self.discriminator(&cx.net(), &fake); // (N)
+        Ok(Losses::one(
+            "loss",
+            match self.config.loss {
+                Loss::Minimax => -cross_entropy(&logit, false),
+                Loss::NonSaturating => cross_entropy(&logit, true),
+                Loss::WganGp => -mean(&logit),
+            },
+        ))
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        let fake = self.fake(cx)?;
-        let (real, fake) = (
-            self.discriminate(&batch.x, cx.mode)?,
-            self.discriminate(&fake, cx.mode)?,
-        ); // (N)
+        let fake = self.fake(cx); // (N,C,H,W)
+        let net = cx.net();
+        let real = self.discriminate(&net, &batch.image()); // (N)
+        let fake = self.discriminator(&net, &fake); // (N)
+        if self.config.loss == Loss::WganGp {
+            // A critic's values have no 0 between data and samples: their difference is the distance (eq. 2).
+            let distance = mean(&real).scalar()? - mean(&fake).scalar()?;
+            return Ok(Metrics::from([("critic_distance".into(), distance)]));
+        }
         Ok(Metrics::from([
             ("discriminator_accuracy_real".into(), accuracy(&real, true)?),
             (
@@ -336,13 +369,13 @@ impl Model for Gan {
                 "sample",
                 [Port::normal("noise", &[self.config.latent])],
                 [Port::image("x", self.image)],
-                |m: &Self, io| Ok(vec![m.generate(&io[0], Mode::Eval)?]),
+                |m: &Self, net, io| m.generate(net, &io[0]),
             ),
             GraphFn::new(
                 "discriminate",
                 [Port::image("x", self.image)],
                 [Port::batched("logit", &[])],
-                |m: &Self, io| Ok(vec![m.discriminate(&io[0], Mode::Eval)?]),
+                |m: &Self, net, io| m.discriminate(net, &io[0]),
             ),
         ]
     }

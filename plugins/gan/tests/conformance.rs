@@ -7,7 +7,7 @@ use zoo_nn::ModelPlugin;
 
 #[test]
 fn conforms() {
-    for loss in ["non-saturating", "minimax"] {
+    for loss in ["non-saturating", "minimax", "wgan-gp"] {
         let model = json!({"latent": 8, "channels": 8, "loss": loss});
         check(
             &ModelPlugin::<Gan>::default(),

@@ -13,12 +13,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Params, Phase,
-    Plugin, Port, Result, StepCx, Value,
-    layers::{Conv2d, ConvConfig, ConvTranspose2d, Linear},
+    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Plugin,
+    Port, Result, StepCx, Value,
     loss::{
         bernoulli_nll, gaussian_nll, kl_standard_normal, reparameterise, standard_normal_log_prob,
     },
+    nets::{Arch, Coder},
+    stack,
 };
 
 /// Settings of [`Vae`].
@@ -52,16 +53,6 @@ pub struct Config {
     pub importance_samples: usize,
 }
 
-/// Kinds of network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Arch {
-    /// Fully connected.
-    Mlp,
-    /// Convolutional.
-    Conv,
-}
-
 /// Kinds of p(x|z).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -88,193 +79,31 @@ impl Default for Config {
     }
 }
 
-/// The model: x (N,C,H,W) -> mean, log_var (N,L); z (N,L) -> logits or mean (N,C,H,W).
+/// The model: an encoder x (N,C,H,W) -> mean, log_var (N,L) and a decoder z (N,L) -> logits or mean (N,C,H,W).
 pub struct Vae {
     config: Config,
-    image: [usize; 3],
-    encoder: Encoder,
-    mean: Linear,
-    log_var: Linear,
-    decoder: Decoder,
-}
-
-/// x (N,C,H,W) -> h (N,D)
-enum Encoder {
-    Mlp(Vec<Linear>),
-    Conv { convs: Vec<Conv2d>, dense: Linear },
-}
-
-/// z (N,L) -> logits of x (N,C,H,W)
-enum Decoder {
-    Mlp(Vec<Linear>),
-    Conv {
-        dense: Vec<Linear>,
-        convs: Vec<ConvTranspose2d>,
-        smallest: [usize; 3],
-    },
-}
-
-/// Halves or doubles height and width.
-const STRIDE_2: ConvConfig = ConvConfig {
-    kernel: 4,
-    stride: 2,
-    padding: 1,
-    output_padding: 0,
-    groups: 1,
-    bias: true,
-    init: None,
-};
-
-impl Encoder {
-    /// Also gives D.
-    fn new(config: &Config, [c, h, w]: [usize; 3], params: &Params) -> Result<(Self, usize)> {
-        match config.arch {
-            Arch::Mlp => {
-                let widths: Vec<usize> = std::iter::once(c * h * w)
-                    .chain(config.hidden.iter().copied())
-                    .collect();
-                Ok((Self::Mlp(mlp(&widths, params)?), widths[widths.len() - 1]))
-            }
-            Arch::Conv => {
-                let mut convs = Vec::new();
-                let mut from = c;
-                for (i, &to) in config.channels.iter().enumerate() {
-                    convs.push(Conv2d::new(
-                        &params.at(&format!("conv{}", i + 1)),
-                        from,
-                        to,
-                        STRIDE_2,
-                    )?);
-                    from = to;
-                }
-                let [c, h, w] = smallest(config, [c, h, w])?;
-                let dense = Linear::new(&params.at("dense"), c * h * w, config.dense)?;
-                Ok((Self::Conv { convs, dense }, config.dense))
-            }
-        }
-    }
-
-    fn forward(&self, x: &Value) -> Result<Value> {
-        match self {
-            Self::Mlp(layers) => layers
-                .iter()
-                .try_fold(x.flatten(1)?, |h, layer| layer.forward(&h)?.relu()),
-            Self::Conv { convs, dense } => {
-                let h = convs
-                    .iter()
-                    .try_fold(x.clone(), |h, conv| conv.forward(&h)?.relu())?; // (N,C',H',W')
-                dense.forward(&h.flatten(1)?)?.relu() // (N,D)
-            }
-        }
-    }
-}
-
-impl Decoder {
-    fn new(config: &Config, [c, h, w]: [usize; 3], params: &Params) -> Result<Self> {
-        match config.arch {
-            Arch::Mlp => {
-                let inner = config.hidden.iter().rev().copied();
-                let widths: Vec<usize> = std::iter::once(config.latent)
-                    .chain(inner)
-                    .chain([c * h * w])
-                    .collect();
-                Ok(Self::Mlp(mlp(&widths, params)?))
-            }
-            Arch::Conv => {
-                let smallest = smallest(config, [c, h, w])?;
-                let dense = mlp(
-                    &[config.latent, config.dense, smallest.iter().product()],
-                    params,
-                )?;
-                let outer = config.channels.iter().rev().skip(1).copied().chain([c]);
-                let mut convs = Vec::new();
-                let mut from = smallest[0];
-                for (i, to) in outer.enumerate() {
-                    convs.push(ConvTranspose2d::new(
-                        &params.at(&format!("deconv{}", i + 1)),
-                        from,
-                        to,
-                        STRIDE_2,
-                    )?);
-                    from = to;
-                }
-                Ok(Self::Conv {
-                    dense,
-                    convs,
-                    smallest,
-                })
-            }
-        }
-    }
-
-    fn forward(&self, z: &Value, [c, h, w]: [usize; 3]) -> Result<Value> {
-        match self {
-            Self::Mlp(layers) => {
-                let (last, inner) = layers
-                    .split_last()
-                    .ok_or_else(|| Error::input("the decoder has no layer"))?;
-                let hidden = inner
-                    .iter()
-                    .try_fold(z.clone(), |h, layer| layer.forward(&h)?.relu())?; // (N,D)
-                last.forward(&hidden)?
-                    .reshape(&[-1, c as i64, h as i64, w as i64]) // (N,C,H,W)
-            }
-            Self::Conv {
-                dense,
-                convs,
-                smallest: [c, h, w],
-            } => {
-                let hidden = dense
-                    .iter()
-                    .try_fold(z.clone(), |h, layer| layer.forward(&h)?.relu())?; // (N,C'*H'*W')
-                let mut x = hidden.reshape(&[-1, *c as i64, *h as i64, *w as i64])?; // (N,C',H',W')
-                for (i, conv) in convs.iter().enumerate() {
-                    x = conv.forward(&x)?;
-                    if i + 1 < convs.len() {
-                        x = x.relu()?;
-                    }
-                }
-                Ok(x) // (N,C,H,W)
-            }
-        }
-    }
-}
-
-fn mlp(widths: &[usize], params: &Params) -> Result<Vec<Linear>> {
-    widths
-        .windows(2)
-        .enumerate()
-        .map(|(i, w)| Linear::new(&params.at(&format!("fc{}", i + 1)), w[0], w[1]))
-        .collect()
-}
-
-/// Channels and size of the innermost feature maps of `conv`.
-fn smallest(config: &Config, [_, h, w]: [usize; 3]) -> Result<[usize; 3]> {
-    let factor = 1usize << config.channels.len().min(16);
-    match config.channels.last() {
-        Some(&channels) if h % factor == 0 && w % factor == 0 => {
-            Ok([channels, h / factor, w / factor])
-        }
-        Some(_) => Err(Error::input(format!(
-            "images of {h}x{w} cannot be halved {} times: use fewer entries in model.channels, or model.arch = \"mlp\"",
-            config.channels.len()
-        ))),
-        None => Err(Error::input(
-            "model.channels must not be empty with model.arch = \"conv\"",
-        )),
-    }
+    coder: Coder,
 }
 
 impl Vae {
     /// x (N,C,H,W) -> mean, log_var (N,L)
-    pub fn encode(&self, x: &Value) -> Result<(Value, Value)> {
-        let h = self.encoder.forward(x)?; // (N,D)
-        Ok((self.mean.forward(&h)?, self.log_var.forward(&h)?))
+    pub fn encode(&self, net: &Net, x: &Value) -> (Value, Value) {
+        let (net, latent) = (net.at("encoder"), self.config.latent);
+        let h = self.coder.encode(&net, x); // (N,D)
+        (
+            net.linear("mean", &h, latent),
+            net.linear("log_var", &h, latent),
+        ) // (N,L)
+    }
+
+    /// z (N,L) -> logits or mean of x, before the likelihood bounds it (N,C,H,W)
+    fn decoder(&self, net: &Net, z: &Value) -> Value {
+        self.coder.decode(&net.at("decoder"), z)
     }
 
     /// z (N,L) -> the mean of p(x|z) (N,C,H,W)
-    pub fn decode(&self, z: &Value) -> Result<Value> {
-        let out = self.decoder.forward(z, self.image)?;
+    pub fn decode(&self, net: &Net, z: &Value) -> Value {
+        let out = self.decoder(net, z);
         match self.config.likelihood {
             Likelihood::Bernoulli => out.sigmoid(),
             Likelihood::Gaussian => out.clip(0.0, 1.0),
@@ -282,7 +111,7 @@ impl Vae {
     }
 
     /// -log p(x|z) (N), from the decoder's raw output and x, both (N, ...)
-    fn reconstruction(&self, out: &Value, x: &Value) -> Result<Value> {
+    fn reconstruction(&self, out: &Value, x: &Value) -> Value {
         match self.config.likelihood {
             Likelihood::Bernoulli => bernoulli_nll(out, x),
             Likelihood::Gaussian => gaussian_nll(out, x, self.config.std),
@@ -290,46 +119,37 @@ impl Vae {
     }
 
     /// -E_q[log p(x|z)] by one sample, and KL(q(z|x) || p(z)), both (N)
-    fn bound(&self, x: &Value, cx: &StepCx) -> Result<(Value, Value)> {
-        let (mean, log_var) = self.encode(x)?; // (N,L)
-        let z = reparameterise(&mean, &log_var, &cx.normal("z", &[self.config.latent])?)?; // (N,L)
-        let out = self.decoder.forward(&z, self.image)?; // (N,C,H,W)
-        Ok((
-            self.reconstruction(&out, x)?,
-            kl_standard_normal(&mean, &log_var)?,
-        ))
+    fn bound(&self, x: &Value, cx: &StepCx) -> (Value, Value) {
+        let (mean, log_var) = self.encode(&cx.net(), x); // (N,L)
+        let z = reparameterise(&mean, &log_var, &cx.normal("z", &[self.config.latent])); // (N,L)
+        let out = self.decoder(&cx.net(), &z); // (N,C,H,W)
+        (
+            self.reconstruction(&out, x),
+            kl_standard_normal(&mean, &log_var),
+        )
     }
 
     /// log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) for noise (N,k,L): (N)
-    fn importance_weighted(&self, x: &Value, noise: &Value) -> Result<Value> {
-        let ([c, h, w], latent, k) = (self.image, self.config.latent as i64, noise.dim(1)? as i64);
-        let (mean, log_var) = self.encode(x)?; // (N,L)
-        let (mean, log_var) = (mean.unsqueeze(1)?, log_var.unsqueeze(1)?); // (N,1,L)
-        let z = reparameterise(&mean, &log_var, noise)?; // (N,k,L)
-        let out = self
-            .decoder
-            .forward(&z.reshape(&[-1, latent])?, self.image)?; // (N*k,C,H,W)
-        let pixels = (c * h * w) as i64;
-        let out = out.reshape(&[-1, k, pixels])?; // (N,k,D)
-        let each = x.reshape(&[0, 1, pixels])?.expand(&[1, k as usize, 1])?; // (N,k,D)
+    fn importance_weighted(&self, net: &Net, x: &Value, noise: &Value) -> Result<Value> {
+        let (latent, k) = (self.config.latent as i64, noise.dim(1)? as i64);
+        let pixels = self.coder.image.iter().product::<usize>() as i64;
+        let (mean, log_var) = self.encode(net, x); // (N,L)
+        let (mean, log_var) = (mean.unsqueeze(1), log_var.unsqueeze(1)); // (N,1,L)
+        let z = reparameterise(&mean, &log_var, noise); // (N,k,L)
+        let out = self.decoder(net, &z.reshape(&[-1, latent])); // (N*k,C,H,W)
+        let each = x.reshape(&[0, 1, pixels]).expand(&[1, k as usize, 1]); // (N,k,D)
         // One row for each z_i, so that the likelihoods are those of the loss.
-        let nll =
-            self.reconstruction(&out.reshape(&[-1, pixels])?, &each.reshape(&[-1, pixels])?)?; // (N*k)
-        let log_p = per_row(&standard_normal_log_prob(&z)?)?; // log p(z_i) (N,k)
+        let nll = self.reconstruction(&out.reshape(&[-1, pixels]), &each.reshape(&[-1, pixels])); // (N*k)
+        let log_p = standard_normal_log_prob(&z).sum(&[2], false); // log p(z_i) (N,k)
         // log q(z_i|x) = sum log N(noise; 0, 1) - log_var / 2
-        let log_q = per_row(&standard_normal_log_prob(noise)?.sub(&log_var.mul_scalar(0.5)?)?)?; // (N,k)
-        let log_w = log_p.sub(&log_q)?.sub(&nll.reshape(&[-1, k])?)?; // (N,k)
-        log_w.logsumexp(1)?.add_scalar(-(k as f64).ln()) // (N)
+        let log_q = (standard_normal_log_prob(noise) - log_var * 0.5).sum(&[2], false); // (N,k)
+        let log_w = log_p - log_q - nll.reshape(&[-1, k]); // (N,k)
+        Ok(log_w.logsumexp(1) - (k as f64).ln()) // (N)
     }
 }
 
-/// (N,k,L) -> (N,k)
-fn per_row(x: &Value) -> Result<Value> {
-    x.sum(&[2], false)
-}
-
 /// (N) -> the mean
-fn mean(x: &Value) -> Result<Value> {
+fn mean(x: &Value) -> Value {
     x.mean(&[0], false)
 }
 
@@ -365,18 +185,10 @@ impl Model for Vae {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
-        let positive = config.latent > 0
-            && config.dense > 0
-            && config.importance_samples > 0
-            && config
-                .hidden
-                .iter()
-                .chain(&config.channels)
-                .all(|&size| size > 0);
-        if !positive {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
+        if config.latent == 0 || config.importance_samples == 0 {
             return Err(Error::input(
-                "model.latent, hidden, channels, dense and importance_samples must be at least 1",
+                "model.latent and model.importance_samples must be at least 1",
             ));
         }
         if !(config.std > 0.0
@@ -388,31 +200,34 @@ impl Model for Vae {
                 "model.std must be above 0, model.beta not negative",
             ));
         }
-        let (encoder, width) = Encoder::new(config, data.image, &params.at("encoder"))?;
-        Ok(Self {
+        let coder = Coder {
+            arch: config.arch,
             image: data.image,
-            mean: Linear::new(&params.at("encoder.mean"), width, config.latent)?,
-            log_var: Linear::new(&params.at("encoder.log_var"), width, config.latent)?,
-            decoder: Decoder::new(config, data.image, &params.at("decoder"))?,
+            hidden: config.hidden.clone(),
+            channels: config.channels.clone(),
+            dense: config.dense,
+        };
+        coder.check()?;
+        Ok(Self {
             config: config.clone(),
-            encoder,
+            coder,
         })
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        let (reconstruction, kl) = self.bound(&batch.x, cx)?; // (N)
-        let (reconstruction, kl) = (mean(&reconstruction)?, mean(&kl)?);
+        let (reconstruction, kl) = self.bound(&batch.image(), cx); // (N)
+        let (reconstruction, kl) = (mean(&reconstruction), mean(&kl));
         // The negative ELBO, eq. 7 (10 for the Gaussian q), with Higgins' beta.
-        let total = reconstruction.add(&kl.mul_scalar(self.config.beta)?)?;
         Ok(Losses {
-            total,
+            total: &reconstruction + &kl * cx.scalar("beta", self.config.beta),
             terms: vec![("reconstruction", reconstruction), ("kl", kl)],
         })
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        let (reconstruction, kl) = self.bound(&batch.x, cx)?; // (N)
-        let (reconstruction, kl) = (mean(&reconstruction)?.scalar()?, mean(&kl)?.scalar()?);
+        let x = batch.image();
+        let (reconstruction, kl) = self.bound(&x, cx); // (N)
+        let (reconstruction, kl) = (mean(&reconstruction).scalar()?, mean(&kl).scalar()?);
         let mut metrics = Metrics::from([
             ("reconstruction_nats".into(), reconstruction),
             ("kl_nats".into(), kl),
@@ -425,14 +240,13 @@ impl Model for Vae {
             let mut parts = Vec::new();
             for start in (0..k).step_by(chunk) {
                 let count = chunk.min(k - start);
-                let noise =
-                    cx.normal(&format!("importance {start}"), &[count, self.config.latent])?; // (N,count,L)
-                let log_mean = self.importance_weighted(&batch.x, &noise)?; // (N)
-                parts.push(log_mean.add_scalar((count as f64).ln())?);
+                let noise = cx.normal(&format!("importance {start}"), &[count, self.config.latent]); // (N,count,L)
+                let log_mean = self.importance_weighted(&cx.net(), &x, &noise)?; // (N)
+                parts.push(log_mean + (count as f64).ln());
             }
-            let log_sum = zoo_nn::stack(&parts.iter().collect::<Vec<_>>(), 1)?.logsumexp(1)?; // (N)
-            let log_prob = mean(&log_sum.add_scalar(-(k as f64).ln())?)?.scalar()?;
-            let pixels = self.image.iter().product::<usize>() as f64;
+            let log_sum = stack(&parts, 1).logsumexp(1); // (N)
+            let log_prob = mean(&(log_sum - (k as f64).ln())).scalar()?;
+            let pixels = self.coder.image.iter().product::<usize>() as f64;
             metrics.insert("nll_nats".into(), -log_prob);
             metrics.insert(
                 "bits_per_dim".into(),
@@ -443,45 +257,39 @@ impl Model for Vae {
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {
-        let (image, latent, k) = (
-            self.image,
-            self.config.latent,
-            self.config.importance_samples,
-        );
-        let z = Port::normal("z", &[latent]);
+        let (latent, k) = (self.config.latent, self.config.importance_samples);
+        let image = |name: &str| Port::image(name, self.coder.image);
+        let code = |name: &str| Port::batched(name, &[latent]);
         vec![
             GraphFn::new(
                 "encode",
-                [Port::image("x", image)],
-                [
-                    Port::batched("mean", &[latent]),
-                    Port::batched("log_var", &[latent]),
-                ],
-                |m: &Self, io| {
-                    let (mean, log_var) = m.encode(&io[0])?;
-                    Ok(vec![mean, log_var])
-                },
+                [image("x")],
+                [code("mean"), code("log_var")],
+                |m: &Self, net, io| m.encode(net, &io[0]),
             ),
-            GraphFn::new("decode", [z], [Port::image("x", image)], |m: &Self, io| {
-                Ok(vec![m.decode(&io[0])?])
-            }),
+            GraphFn::new(
+                "decode",
+                [Port::normal("z", &[latent])],
+                [image("x")],
+                |m: &Self, net, io| m.decode(net, &io[0]),
+            ),
             GraphFn::new(
                 "reconstruct",
-                [Port::image("x", image)],
-                [Port::image("x_hat", image)],
-                |m: &Self, io| Ok(vec![m.decode(&m.encode(&io[0])?.0)?]),
+                [image("x")],
+                [image("x_hat")],
+                |m: &Self, net, io| m.decode(net, &m.encode(net, &io[0]).0),
             ),
             GraphFn::new(
                 "sample",
                 [Port::normal("noise", &[latent])],
-                [Port::image("x", image)],
-                |m: &Self, io| Ok(vec![m.decode(&io[0])?]),
+                [image("x")],
+                |m: &Self, net, io| m.decode(net, &io[0]),
             ),
             GraphFn::new(
                 "log_prob",
-                [Port::image("x", image), Port::normal("noise", &[k, latent])],
+                [image("x"), Port::normal("noise", &[k, latent])],
                 [Port::batched("log_prob", &[])],
-                |m: &Self, io| Ok(vec![m.importance_weighted(&io[0], &io[1])?]),
+                |m: &Self, net, io| m.importance_weighted(net, &io[0], &io[1]),
             ),
         ]
     }

@@ -1,25 +1,20 @@
 //! Tests of the maths, on images so small that every one of them can be tried.
 
-use zoo_nn::{Binarization, Device, Mode, Params, Stream, Tensor};
+use zoo_nn::{
+    Device, Mode, Stream, Tensor,
+    testing::{random, step},
+};
 
 use super::*;
 
 /// A fresh model of `[1,1,2]` images.
-fn model(config: Config) -> Vae {
-    let data = DataSpec {
-        name: "two pixels".into(),
-        image: [1, 1, 2],
-        classes: vec![],
-        binarization: Binarization::Static,
-        sha256: String::new(),
-        licence: None,
-    };
+fn model(config: Config) -> (Vae, Net) {
     let config = Config {
         hidden: vec![8],
         latent: 2,
         ..config
     };
-    Vae::new(&config, &data, &Params::fresh(5, &Device::Cpu)).unwrap()
+    random(&config, [1, 1, 2], 0, 1.0).unwrap()
 }
 
 /// `copies` of an image: (copies,1,1,2)
@@ -44,12 +39,12 @@ fn gaussian() -> Config {
 
 #[test]
 fn probabilities_of_all_binary_images_sum_to_one() {
-    let model = model(Config::default());
+    let (model, net) = model(Config::default());
     let total: f64 = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
         .into_iter()
         .map(|pixels| {
             let log_prob = model
-                .importance_weighted(&images(pixels, 1), &noise(&[1, 20_000, 2]))
+                .importance_weighted(&net, &images(pixels, 1), &noise(&[1, 20_000, 2]))
                 .unwrap(); // (1)
             log_prob.scalar().unwrap().exp()
         })
@@ -59,7 +54,7 @@ fn probabilities_of_all_binary_images_sum_to_one() {
 
 #[test]
 fn density_of_grey_images_integrates_to_one() {
-    let model = model(gaussian());
+    let (model, net) = model(gaussian());
     // A grid over [-3, 4]^2: the mean lies in [0, 1] and the standard deviation is 0.5.
     let (side, step) = (29, 0.25f32);
     let at = |i: usize| -3.0 + i as f32 * step;
@@ -68,9 +63,9 @@ fn density_of_grey_images_integrates_to_one() {
         .collect();
     let x = Tensor::from_vec(grid, (side * side, 1, 1, 2), &Device::Cpu).unwrap();
     let log_prob = model
-        .importance_weighted(&x.into(), &noise(&[side * side, 256, 2]))
+        .importance_weighted(&net, &x.into(), &noise(&[side * side, 256, 2]))
         .unwrap(); // (29*29)
-    let log_prob = log_prob.tensor().to_vec1::<f32>().unwrap();
+    let log_prob = log_prob.to_vec().unwrap();
     let density: f32 = log_prob.iter().map(|l| l.exp()).sum();
     let integral = density * step * step;
     assert!((integral - 1.0).abs() < 0.02, "{integral}");
@@ -79,18 +74,17 @@ fn density_of_grey_images_integrates_to_one() {
 #[test]
 fn the_bound_is_the_mean_importance_weight_and_rises_with_k() {
     for config in [Config::default(), gaussian()] {
-        let model = model(config);
+        let (model, net) = model(config);
         let copies = 20_000;
         let x = images([1.0, 0.0], copies);
-        let keys = (0..copies as u64).collect();
-        let cx = StepCx::new(Mode::Eval, 0, Stream::new(3), keys, &Device::Cpu);
-        let (nll, kl) = model.bound(&x, &cx).unwrap(); // (N)
-        let elbo = -mean(&nll.add(&kl).unwrap()).unwrap().scalar().unwrap();
+        let cx = step(Mode::Eval, &net, copies, 3);
+        let (nll, kl) = model.bound(&x, &cx); // (N)
+        let elbo = -mean(&(nll + kl)).scalar().unwrap();
         let bound = |k: usize| {
             let each = model
-                .importance_weighted(&x, &noise(&[copies, k, 2]))
+                .importance_weighted(&net, &x, &noise(&[copies, k, 2]))
                 .unwrap(); // (N)
-            mean(&each).unwrap().scalar().unwrap()
+            mean(&each).scalar().unwrap()
         };
         // KL in closed form (appendix B) against one sample of log p(x|z) + log p(z) - log q(z|x).
         let one = bound(1);

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
-use zoo_nn::{Device, Params};
 use zoo_sdk::{Array, Binarization, DataSpec, Stream, Tensors};
 
 use crate::{Error, Network, Result, Size, networks::Settings};
@@ -30,11 +29,10 @@ impl Inputs {
             network: network.name(),
             source: source.into(),
         };
-        let params = Params::fresh(seed, &Device::Cpu);
-        network
-            .make(&Settings { batch: size.batch }, &data_spec(size), &params)
+        let settings = Settings { batch: size.batch };
+        let mut tensors = network
+            .fresh(&settings, &data_spec(size), seed)
             .map_err(wrong)?;
-        let mut tensors = params.snapshot().map_err(wrong)?;
 
         let stream = Stream::new(seed).named("data");
         let mut insert = |name: &str, shape: &[usize], values: Vec<f32>| {

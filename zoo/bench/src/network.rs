@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use zoo_nn::{Model, ModelPlugin, Params};
-use zoo_sdk::{DataSpec, Plugin};
+use zoo_nn::{ModelPlugin, fresh};
+use zoo_sdk::{DataSpec, Plugin, Tensors};
 
 use crate::{
     Error, Result,
@@ -105,19 +105,19 @@ impl Network {
         }
     }
 
-    /// Makes the network, which asks `params` for all it has.
-    pub(crate) fn make(
+    /// What a training of the network starts from.
+    pub(crate) fn fresh(
         self,
         settings: &Settings,
         data: &DataSpec,
-        params: &Params,
-    ) -> zoo_nn::Result<()> {
+        seed: u64,
+    ) -> zoo_nn::Result<Tensors> {
         match self {
-            Self::MlpVae => MlpVae::new(settings, data, params).map(drop),
-            Self::ConvVae => ConvVae::new(settings, data, params).map(drop),
-            Self::Dcgan => Dcgan::new(settings, data, params).map(drop),
-            Self::GatedPixelCnn => PixelCnn::new(settings, data, params).map(drop),
-            Self::RowLstm => RowLstm::new(settings, data, params).map(drop),
+            Self::MlpVae => fresh::<MlpVae>(settings, data, seed),
+            Self::ConvVae => fresh::<ConvVae>(settings, data, seed),
+            Self::Dcgan => fresh::<Dcgan>(settings, data, seed),
+            Self::GatedPixelCnn => fresh::<PixelCnn>(settings, data, seed),
+            Self::RowLstm => fresh::<RowLstm>(settings, data, seed),
         }
     }
 

@@ -1,6 +1,6 @@
-//! The models inside this binary: an explicit list. Adding one is one line here and one in `Cargo.toml`.
+//! The models inside the `zoo` command: an explicit list. Adding one is one line here and one in `Cargo.toml`.
 
-use zoo_host::{Registry, Result};
+use zoo_runs::{Registry, Result};
 use zoo_sdk::Plugin;
 
 /// All built-in models.
@@ -8,6 +8,8 @@ pub fn plugins() -> Vec<Box<dyn Plugin>> {
     let crates = [
         zoo_vae::plugins(),
         zoo_gan::plugins(),
+        zoo_autoencoder::plugins(),
+        zoo_flow::plugins(),
         zoo_pixelcnn::plugins(),
         zoo_pixelcnnpp::plugins(),
         zoo_fvbn::plugins(),

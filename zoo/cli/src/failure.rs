@@ -78,27 +78,33 @@ impl Failure {
     }
 }
 
-impl From<zoo_host::Error> for Failure {
-    fn from(error: zoo_host::Error) -> Self {
+impl From<zoo_runs::Error> for Failure {
+    fn from(error: zoo_runs::Error) -> Self {
         Self::new(error.exit_code(), &error)
     }
 }
 
-impl From<zoo_host::data::Error> for Failure {
-    fn from(error: zoo_host::data::Error) -> Self {
-        Self::new(USAGE, &error)
-    }
-}
-
-impl From<zoo_host::picture::Error> for Failure {
-    fn from(error: zoo_host::picture::Error) -> Self {
-        Self::new(USAGE, &error)
-    }
-}
-
-impl From<zoo_host::onnx_file::Error> for Failure {
-    fn from(error: zoo_host::onnx_file::Error) -> Self {
+impl From<zoo_deploy::Error> for Failure {
+    fn from(error: zoo_deploy::Error) -> Self {
         Self::new(error.exit_code(), &error)
+    }
+}
+
+impl From<zoo_deploy::onnx_file::Error> for Failure {
+    fn from(error: zoo_deploy::onnx_file::Error) -> Self {
+        Self::new(error.exit_code(), &error)
+    }
+}
+
+impl From<zoo_data::Error> for Failure {
+    fn from(error: zoo_data::Error) -> Self {
+        Self::new(USAGE, &error)
+    }
+}
+
+impl From<zoo_pictures::Error> for Failure {
+    fn from(error: zoo_pictures::Error) -> Self {
+        Self::new(USAGE, &error)
     }
 }
 

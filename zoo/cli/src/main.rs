@@ -1,9 +1,7 @@
-//! The `zoo` command: a thin layer over `zoo-host`. Results go to standard output, everything else to standard error.
+//! The `zoo` command: a thin layer over `zoo-runs` and `zoo-deploy`. Results go to standard output, everything else to standard error.
 //!
 //! Exit codes: 0 done; 1 checked or computed, and failed; 2 bad usage or input; 130 and 143 ended by SIGINT or SIGTERM.
 
-mod args;
-mod builtins;
 mod commands;
 mod failure;
 mod logging;
@@ -16,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::Cli;
+use commands::Cli;
 use failure::USAGE;
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A run or a bundle: a path, or `pretrained:NAME`.
 pub fn trained(text: &str) -> Result<PathBuf, String> {
-    zoo_host::pretrained::resolve(text).map_err(|error| error.to_string())
+    zoo_deploy::pretrained::resolve(text).map_err(|error| error.to_string())
 }
 
 /// `90s`, `10m`, `1h30m`, `1.5h`, or seconds without a unit.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use serde_json::Value as Json;
-use zoo_host::run::Observer;
-use zoo_host::settings::Resolved;
+use zoo_runs::Observer;
+use zoo_runs::settings::Resolved;
 use zoo_sdk::{Array, Checkpoint, Context, Control, DataSpec, Event, LossTerm, Metrics};
 
 use crate::logging;

@@ -6,7 +6,7 @@ mod common;
 use std::{fs, path::Path, process::Stdio};
 
 use common::{Place, checkpoints, train_args};
-use zoo_host::onnx_file::write_npy;
+use zoo_data::npy::write_npy;
 use zoo_sdk::Array;
 
 /// Runs each line of arguments and gives what was said, as a transcript. Each must end with exit code 2, and say nothing on

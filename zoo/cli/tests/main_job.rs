@@ -7,7 +7,7 @@ use std::fs;
 
 use common::Place;
 use serde_json::Value as Json;
-use zoo_host::onnx_file::{read_npy, write_npy};
+use zoo_data::npy::{read_npy, write_npy};
 use zoo_sdk::Array;
 
 fn keys(value: &Json) -> Vec<&str> {
@@ -117,6 +117,12 @@ fn a_vae_from_training_to_proof() {
     ]);
     let rows = timed["results"].as_array().unwrap();
     assert_eq!(rows.len(), 5 * 2);
+    for row in rows {
+        let figure = |key: &str| row[key].as_f64().unwrap();
+        assert!(figure("ms_min") > 0.0 && figure("ms_min") <= figure("ms_median"));
+        let expected = figure("batch") / figure("ms_median") * 1e3;
+        assert!((figure("images_per_s") - expected).abs() < 1e-6 * expected);
+    }
     assert_eq!(
         keys(&rows[0]),
         [

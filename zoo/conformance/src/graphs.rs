@@ -1,6 +1,6 @@
 //! Graphs: computed, refused, exported, and equal on every runtime.
 
-use zoo_runtimes::{LoadOptions, Runtime, Search, example_inputs};
+use zoo_runtimes::{LoadOptions, Runtime, Search, example_inputs, parity::Tolerance};
 use zoo_sdk::{Array, GraphInfo, Session, Tensors};
 
 use crate::{Outcome, Report, ensure, refused, training::Subject};
@@ -205,7 +205,7 @@ fn parity(
     Ok(())
 }
 
-/// Within 1e-5 + 1e-4 |expected|.
+/// Within the tolerance that every export is held to.
 fn close(name: &str, got: &Array, expected: &Array) -> Outcome {
     ensure(got.shape() == expected.shape(), || {
         format!(
@@ -216,8 +216,7 @@ fn close(name: &str, got: &Array, expected: &Array) -> Outcome {
     })?;
     let pairs = got.to_f64().into_iter().zip(expected.to_f64()).enumerate();
     for (i, (got, expected)) in pairs {
-        let within = (got - expected).abs() <= 1e-5 + 1e-4 * expected.abs();
-        ensure(within, || {
+        ensure(Tolerance::F32.within(expected, got), || {
             format!("{name} differs at element {i}: {got} for {expected}")
         })?;
     }

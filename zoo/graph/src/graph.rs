@@ -156,6 +156,15 @@ impl Port {
         }
     }
 
+    /// How often a loop of the graph runs: one i64, without a dimension, of `least..=most`.
+    pub fn count(name: impl Into<String>, least: usize, most: usize) -> Self {
+        let range = Some([least as f64, most as f64]);
+        Self {
+            range,
+            ..Self::new(name, DType::I64, [])
+        }
+    }
+
     /// Unbounded f32, `[N, dims...]`.
     pub fn batched(name: impl Into<String>, dims: &[usize]) -> Self {
         let shape: Vec<Dim> = std::iter::once(Dim::batch())

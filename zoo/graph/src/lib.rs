@@ -21,7 +21,7 @@ mod text;
 pub use array::{Array, DType, Data};
 pub use dim::{BATCH, Dim};
 pub use graph::{Attribute, Distribution, Graph, Initializer, Node, Port, ValueType};
-pub use steps::{Content, ScanSteps, Slices, Stacked, State, Step, Steps};
+pub use steps::{Content, Count, ScanSteps, Slices, Stacked, State, Step, Steps};
 
 /// What can be wrong with a graph or an array.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]

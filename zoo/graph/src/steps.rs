@@ -59,7 +59,7 @@ pub enum Step {
 #[serde(deny_unknown_fields)]
 pub struct ScanSteps {
     /// How often.
-    pub steps: usize,
+    pub steps: Count,
     /// What is carried from step to step.
     pub states: Vec<State>,
     /// What is cut into slices, one for each step.
@@ -71,6 +71,16 @@ pub struct ScanSteps {
     pub index: Option<String>,
     /// What a step does.
     pub body: Vec<Step>,
+}
+
+/// How often a loop runs. In JSON a number, or a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Count {
+    /// Known when the graph is made.
+    Fixed(usize),
+    /// What the value of this name says, one i64.
+    Value(String),
 }
 
 /// A value carried from step to step.

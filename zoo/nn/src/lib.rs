@@ -1,8 +1,4 @@
-//! What a generative model is written with, on candle.
-//!
-//! A network is a function of a [`Net`] that computes on [`Value`]s: candle tensors that, while a trace is on, also write down the graph node of each operation
-//! they go through. So one `forward` trains and exports. Around it stand [`Params`], [`layers`], losses and distributions,
-//! the [`Model`] trait, one trainer for every model, and [`ModelPlugin`], which makes a `zoo_sdk::Plugin` of a model.
+#![doc = include_str!("../README.md")]
 
 mod array;
 mod autoregressive;
@@ -15,6 +11,7 @@ pub mod loss;
 mod memory;
 mod model;
 mod net;
+pub mod nets;
 mod ops;
 mod optim;
 mod params;
@@ -34,8 +31,8 @@ pub use net::{Mode, Net};
 pub use ops::{concat, stack};
 pub use optim::{AdamConfig, Optimizer, Schedule};
 pub use params::{Buffer, Init, Params};
-pub use plugin::ModelPlugin;
-pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, raster_scan, repeat, scan};
+pub use plugin::{ModelPlugin, fresh};
+pub use scan::{Pixel, Raster, Row, ScanStep, Scanned, Steps, raster_scan, repeat, scan};
 pub use trace::trace;
 pub use value::{GradOptions, Gradients, Value, grad, twice_differentiable};
 #[doc(hidden)] // for export_plugin!

@@ -30,6 +30,14 @@ macro_rules! export_plugin {
     };
 }
 
+/// The weights and buffers that a training of `M` with this seed starts from.
+pub fn fresh<M: Model>(config: &M::Config, data: &DataSpec, seed: u64) -> Result<Tensors> {
+    let params = Params::fresh(seed, &Device::Cpu);
+    let model = M::new(config, data)?;
+    train::make(&model, &params, data, &Arc::default())?;
+    params.snapshot()
+}
+
 /// Makes a [`Plugin`] of the model `M`.
 pub struct ModelPlugin<M>(PhantomData<fn() -> M>);
 
@@ -65,7 +73,7 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
             best_metric: info.best_metric.map(|(name, larger)| (name.into(), larger)),
             model_schema: schemars::schema_for!(M::Config).to_value(),
             train_schema: train::schema(&stages),
-            defaults: defaults::<M>(),
+            defaults: defaults::<M>(&train::parts(&stages)),
         }
     }
 
@@ -87,7 +95,7 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
 
 /// The model in the recommended settings, for [`SHOWN_IMAGE`].
 fn shown<M: Model>() -> Result<M> {
-    let config = serde_json::from_value(defaults::<M>()["model"].take())
+    let config = serde_json::from_value(defaults::<M>(&[])["model"].take())
         .map_err(|e| Error::input(format!("model settings: {e}")))?;
     let data = DataSpec {
         name: String::new(),
@@ -113,11 +121,15 @@ fn signatures<M: Model>(model: &M) -> Vec<GraphInfo> {
 }
 
 /// The paper's settings under the recommended ones of `default.toml`.
-fn defaults<M: Model>() -> Json {
+fn defaults<M: Model>(parts: &[&str]) -> Json {
     let recommended: Json =
         toml::from_str(M::INFO.defaults).unwrap_or_else(|e| json!({ "error": e.to_string() }));
     let mut all =
         json!({ "model": M::Config::default(), "data": {}, "train": TrainConfig::default() });
+    // Tables of phases and stages, in which nothing differs.
+    for name in parts {
+        all["train"][name] = json!({});
+    }
     for (table, values) in recommended.as_object().into_iter().flatten() {
         match values.as_object() {
             Some(values) => {
@@ -192,7 +204,8 @@ impl<M: Model> ModelSession<M> {
                 known.join(", ")
             )));
         }
-        let mut batch = None;
+        // The batch is that of the first input that has one; the others must have the same.
+        let mut batch: Option<(&str, usize)> = None;
         let mut values = Vec::new();
         for port in &graph.inputs {
             let array = inputs.get(&port.name).ok_or_else(|| {
@@ -202,14 +215,33 @@ impl<M: Model> ModelSession<M> {
                     port.value_type()
                 ))
             })?;
-            let n = *batch.get_or_insert(array.shape().first().copied().unwrap_or(0));
-            if n == 0
-                || array.dtype() != port.dtype
-                || port.shape_at(n).as_deref() != Some(array.shape())
-            {
-                return Err(Error::input(format!(
-                    "input {:?} of graph {name:?} must be {} with one N of at least 1, not {array:?}",
-                    port.name,
+            let wrong = |what: String| {
+                Error::input(format!("input {:?} of graph {name:?} {what}", port.name))
+            };
+            let has_batch = port.shape.first().is_some_and(|dim| dim.fixed().is_none());
+            let n = match (has_batch, batch, array.shape().first()) {
+                (true, None, Some(&n)) => {
+                    batch = Some((&port.name, n));
+                    n
+                }
+                (_, Some((_, n)), _) => n,
+                _ => 1,
+            };
+            if has_batch && array.shape().first() == Some(&0) {
+                return Err(wrong(format!(
+                    "must be {}, and holds nothing: N is at least 1",
+                    port.value_type()
+                )));
+            }
+            if array.dtype() != port.dtype || port.shape_at(n).as_deref() != Some(array.shape()) {
+                let of = match batch {
+                    Some((first, n)) if has_batch && first != port.name => {
+                        format!(", with the N = {n} of {first:?}")
+                    }
+                    _ => String::new(),
+                };
+                return Err(wrong(format!(
+                    "must be {}{of}, not {array:?}",
                     port.value_type()
                 )));
             }

@@ -505,7 +505,9 @@ pub(crate) fn record(
 }
 
 /// Begins a body of the trace that is on, whose ports have these names and the types of these tensors; gives where each comes from.
-pub(crate) fn begin_body(name: &str, inputs: &[(&str, &Tensor)]) -> Result<Vec<Origin>> {
+///
+/// A port whose elements are truth values says so, since candle has no type for them.
+pub(crate) fn begin_body(name: &str, inputs: &[(&str, &Tensor, bool)]) -> Result<Vec<Origin>> {
     with_tracer(|tracer| {
         let graph = Graph {
             name: name.into(),
@@ -515,9 +517,9 @@ pub(crate) fn begin_body(name: &str, inputs: &[(&str, &Tensor)]) -> Result<Vec<O
         tracer.opened += 1;
         tracer.frames.push(Frame { id, graph });
         let mut fed = Vec::with_capacity(inputs.len());
-        for (name, tensor) in inputs {
+        for (name, tensor, truth) in inputs {
             let name: Arc<str> = tracer.unique((*name).into()).into();
-            let value_type = type_of(tensor, None)?;
+            let value_type = type_of(tensor, truth.then_some(zoo_graph::DType::Bool))?;
             let graph = &mut tracer.current().graph;
             graph.inputs.push(port(&name, &value_type));
             tracer.define(&name, value_type, String::new());

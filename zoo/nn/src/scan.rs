@@ -5,7 +5,7 @@
 
 use std::panic::Location;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::{
     Error, Result, Value,
@@ -65,8 +65,29 @@ pub fn scan(
     }
 }
 
-/// Runs `body` `steps` times, at least once: it gets the states and the number of the step, an f32 without dimensions that counts from 0, and gives the next states.
-/// Gives those after the last step.
+/// How often [`repeat`] runs its body.
+#[derive(Clone, Copy, Debug)]
+pub enum Steps<'a> {
+    /// So often, at least once.
+    Known(usize),
+    /// As often as a value says, one i64 without dimensions, such as a graph's input [`Port::count`](crate::Port::count).
+    Told(&'a Value),
+}
+
+impl From<usize> for Steps<'_> {
+    fn from(steps: usize) -> Self {
+        Self::Known(steps)
+    }
+}
+
+impl<'a> From<&'a Value> for Steps<'a> {
+    fn from(steps: &'a Value) -> Self {
+        Self::Told(steps)
+    }
+}
+
+/// Runs `body` again and again: it gets the states and the number of the step, an f32 without dimensions that counts from 0, and gives the next states. Gives
+/// those after the last step.
 ///
 /// ```
 /// use zoo_nn::{Device, Tensor, Value, repeat};
@@ -77,8 +98,8 @@ pub fn scan(
 /// # Ok(()) }
 /// ```
 #[track_caller]
-pub fn repeat(
-    steps: usize,
+pub fn repeat<'a>(
+    steps: impl Into<Steps<'a>>,
     states: &[Value],
     body: impl Fn(&[Value], &Value) -> Vec<Value>,
 ) -> Vec<Value> {
@@ -86,24 +107,119 @@ pub fn repeat(
         op: "repeat",
         location: Location::caller(),
     };
-    let counted = || {
-        let device = match states.first() {
-            Some(state) => state.get()?.held.peek().device().clone(),
-            None => Device::Cpu,
-        };
-        let numbers: Vec<f32> = (0..steps).map(|step| step as f32).collect();
-        let numbers = Value::constant(Tensor::from_vec(numbers, steps, &device)?); // (T)
-        run(place, states, &[(&numbers, 0)], &[], |states, slices| {
-            ScanStep {
-                states: body(states, &slices[0]),
-                outputs: vec![],
-            }
-        })
+    let done = match steps.into() {
+        Steps::Known(steps) => counted(place, steps, states, body),
+        Steps::Told(steps) => told(place, steps, states, body),
     };
-    match counted() {
-        Ok(scanned) => scanned.states,
+    match done {
+        Ok(states) => states,
         Err(error) => Scanned::failed(error, states.len(), 0).states,
     }
+}
+
+/// A number of steps that is known is a scan over their numbers.
+fn counted(
+    place: Place,
+    steps: usize,
+    states: &[Value],
+    body: impl Fn(&[Value], &Value) -> Vec<Value>,
+) -> Result<Vec<Value>> {
+    let device = match states.first() {
+        Some(state) => state.get()?.held.peek().device().clone(),
+        None => Device::Cpu,
+    };
+    let numbers: Vec<f32> = (0..steps).map(|step| step as f32).collect();
+    let numbers = Value::constant(Tensor::from_vec(numbers, steps, &device)?); // (T)
+    let scanned = run(place, states, &[(&numbers, 0)], &[], |states, slices| {
+        ScanStep {
+            states: body(states, &slices[0]),
+            outputs: vec![],
+        }
+    })?;
+    Ok(scanned.states)
+}
+
+/// A number of steps that an input tells is an ONNX `Loop`.
+fn told(
+    place: Place,
+    steps: &Value,
+    states: &[Value],
+    body: impl Fn(&[Value], &Value) -> Vec<Value>,
+) -> Result<Vec<Value>> {
+    let count = steps.scalar()?;
+    if !steps.dims().is_empty() || steps.dtype() != DType::I64 || count < 0.0 {
+        return Err(place.refuse(format!(
+            "the number of steps is one i64 of at least 0, not {count} of {:?} {:?}",
+            steps.dtype(),
+            steps.dims()
+        )));
+    }
+    let step = |states: &[Value], step: &Value| {
+        let step = ScanStep {
+            states: body(states, step),
+            outputs: vec![],
+        };
+        place.fits(&step, states, 0)?;
+        Ok::<_, Error>(step.states)
+    };
+    let device = steps.tensor()?.device().clone();
+    if !recorder::is_on() {
+        let taken = if recorder::is_probing() {
+            1
+        } else {
+            count as u64
+        };
+        let mut states = states.to_vec();
+        for i in 0..taken {
+            let number = Value::from(Tensor::new(i as f32, &device)?);
+            states = step(&states, &number)?;
+        }
+        return Ok(states);
+    }
+    let mut fed = vec![
+        ("iteration", Tensor::new(0i64, &device)?, false),
+        ("goes_on", Tensor::new(1u8, &device)?, true),
+    ];
+    for state in states {
+        fed.push(("state", state.tensor()?.clone(), false));
+    }
+    let fed = begin_body(place.op, fed)?;
+    let given = step(&fed[2..], &fed[0].cast(DType::F32))?;
+    let goes_on = fed[1].copied_truth();
+    let results: Vec<Value> = std::iter::once(goes_on).chain(given).collect();
+    let graph = end_body(&results)?;
+    let computed = |value: &Value| Ok(Computed::untracked(value.tensor()?.clone()));
+    let computed = results[1..]
+        .iter()
+        .map(computed)
+        .collect::<Result<Vec<_>>>()?;
+    let recorded = op_results(
+        "Loop",
+        &[steps],
+        |_| Ok(computed),
+        |node| {
+            node.skip(); // no condition ends it
+            for state in states {
+                let state = state.get()?;
+                node.input(&state.origin, state.held.peek())?;
+            }
+            node.graph("body", graph).done()
+        },
+    )?;
+    Ok(recorded)
+}
+
+/// Begins a body whose ports have these names and tensors; gives the values to compute with.
+fn begin_body(name: &str, ports: Vec<(&str, Tensor, bool)>) -> Result<Vec<Value>> {
+    let named: Vec<_> = ports
+        .iter()
+        .map(|(name, t, truth)| (*name, t, *truth))
+        .collect();
+    let origins = recorder::begin_body(name, &named)?;
+    let fed = ports.iter().zip(origins);
+    Ok(fed
+        .map(|((_, tensor, _), origin)| Value::with_origin(tensor.clone(), origin))
+        .collect())
 }
 
 /// The author's call, which errors name.
@@ -202,21 +318,15 @@ fn recorded(
     steps: usize,
     body: impl FnOnce(&[Value], &[Value]) -> Result<ScanStep>,
 ) -> Result<Scanned> {
-    let mut fed = Vec::with_capacity(states.len() + inputs.len());
+    let mut ports = Vec::with_capacity(states.len() + inputs.len());
     for state in states {
-        fed.push(("state", state.tensor()?.clone()));
+        ports.push(("state", state.tensor()?.clone(), false));
     }
     for (input, axis) in inputs {
         let slice = input.tensor()?.narrow(*axis, 0, 1)?.squeeze(*axis)?;
-        fed.push(("input", slice.contiguous()?));
+        ports.push(("input", slice.contiguous()?, false));
     }
-    let named: Vec<(&str, &Tensor)> = fed.iter().map(|(name, t)| (*name, t)).collect();
-    let origins = recorder::begin_body(place.op, &named)?;
-    let fed: Vec<Value> = fed
-        .iter()
-        .zip(origins)
-        .map(|((_, tensor), origin)| Value::with_origin(tensor.clone(), origin))
-        .collect();
+    let fed = begin_body(place.op, ports)?;
     let (own_states, slices) = fed.split_at(states.len());
     // An error leaves the body open; it also ends the trace.
     let step = body(own_states, slices)?;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Stream;
+
 /// How images become binary before a Bernoulli likelihood sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,6 +35,22 @@ impl Binarization {
             .iter()
             .find(|(_, value)| *value == self)
             .map_or("none", |(name, _)| name)
+    }
+
+    /// Makes the grey values of one image binary, or leaves them as they are. `stream` is the image's own: the same one gives
+    /// the same draw, whoever trains or measures.
+    pub fn apply(self, image: &mut [f32], stream: Stream) {
+        let binary = |one: bool| f32::from(u8::from(one));
+        match self {
+            Self::None | Self::Static => {}
+            Self::Threshold => image.iter_mut().for_each(|x| *x = binary(*x >= 0.5)),
+            Self::Dynamic => {
+                let mut uniform = vec![0.0; image.len()];
+                stream.fill_uniform(&mut uniform);
+                let pairs = image.iter_mut().zip(uniform);
+                pairs.for_each(|(x, u)| *x = binary(u < *x));
+            }
+        }
     }
 }
 
@@ -108,5 +126,27 @@ impl Split<'_> {
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_become_binary() {
+        let stream = Stream::new(3).named("binarize").at(7);
+        let uniform = stream.uniform(4);
+        let made = |how: Binarization| {
+            let mut image = [0.0, 0.25, 0.5, 1.0];
+            how.apply(&mut image, stream);
+            image
+        };
+        assert_eq!(made(Binarization::None), [0.0, 0.25, 0.5, 1.0]);
+        assert_eq!(made(Binarization::Threshold), [0.0, 0.0, 1.0, 1.0]);
+        let drawn = |grey: f32, u: f32| f32::from(u8::from(u < grey));
+        let expected = [0.0, drawn(0.25, uniform[1]), drawn(0.5, uniform[2]), 1.0];
+        assert_eq!(made(Binarization::Dynamic), expected);
+        assert_eq!(made(Binarization::Dynamic), expected);
     }
 }

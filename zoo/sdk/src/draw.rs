@@ -39,6 +39,10 @@ pub fn draw_inputs(
                 }
                 Array::f32(shape, values)?
             }
+            // A number of steps: the most, which is the best.
+            (None, DType::I64) if shape.is_empty() => {
+                Array::i64([], [port.range.map_or(1, |[_, most]| most as i64)])?
+            }
             (None, DType::I64) => {
                 let classes = port.range.map_or(1, |[_, high]| high as i64 + 1);
                 if let Some(label) = label.filter(|label| !(0..classes).contains(label)) {

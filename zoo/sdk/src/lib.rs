@@ -17,6 +17,7 @@ mod message;
 mod number;
 mod plugin;
 mod rng;
+pub mod schema;
 mod wire;
 
 pub use data::{Binarization, DataSpec, Dataset, Elements, Split, View};

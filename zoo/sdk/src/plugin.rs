@@ -57,7 +57,7 @@ pub trait Context: Send {
     /// Keeps a checkpoint. Returns after it is safe.
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()>;
 
-    /// Shows images `[N,C,H,W]` in [0,1] drawn by the half-trained model.
+    /// Shows images `[N,C,H,W]` in `[0, 1]` drawn by the half-trained model.
     fn images(&mut self, step: u64, name: &str, images: &Array) -> Result<()>;
 }
 

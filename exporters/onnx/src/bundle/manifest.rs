@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use zoo_graph::Port;
 
+/// The manifest's name in a bundle.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The [driver](VariantEntry::driver) of step graphs: a JSON file with [`zoo_graph::Steps`], whose files lie beside it.
+pub const STEPS: &str = "steps";
+
 /// The version of the manifest's form that this crate writes, and the newest that it reads.
 pub const SCHEMA_VERSION: u32 = 1;
 

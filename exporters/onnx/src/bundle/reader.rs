@@ -7,7 +7,10 @@ use std::{
 
 use zoo_graph::{Array, Steps};
 
-use super::{MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry, confined, sha256};
+use super::{
+    files::{confined, sha256},
+    manifest::{MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry},
+};
 use crate::{Content, Error, Result, tensor_from_pb};
 
 /// No manifest is larger.

@@ -1,4 +1,7 @@
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use zoo_graph::{Array, Graph, Port};
 
@@ -87,8 +90,6 @@ fn write(dir: &Path) -> Result<PathBuf, Error> {
     writer.file("samples.png", b"png")?;
     writer.finish(manifest(), &card())
 }
-
-use std::path::PathBuf;
 
 #[test]
 fn a_bundle_comes_back_as_it_was_written() {

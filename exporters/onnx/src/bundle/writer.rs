@@ -10,9 +10,11 @@ use std::{
 use zoo_graph::{Array, Port};
 
 use super::{
-    GraphEntry, MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry, confined, sha256,
+    card::Card,
+    files::{confined, sha256},
+    manifest::{GraphEntry, MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry},
 };
-use crate::{Content, Error, IR_VERSION, OPSET, Result, Variant, card::Card, tensor_to_pb};
+use crate::{Content, Error, IR_VERSION, OPSET, Result, Variant, tensor_to_pb};
 
 /// Collects the files in a folder beside the final one, which [`BundleWriter::finish`] puts in place.
 #[derive(Debug)]

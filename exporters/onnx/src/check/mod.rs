@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use zoo_graph::{Array, BATCH, DType, Dim, Graph, Node, Port, ValueType};
 
 use crate::{
-    Error, IR_VERSION, Model, OPSET, Result, decode, ops,
-    shape::{self, Args},
+    Error, IR_VERSION, Model, OPSET, Result, decode, edit,
+    ops::{self, Args, Values},
 };
 
 /// Elements of one value at batch 1, at most.
@@ -30,7 +30,7 @@ pub struct Summary {
 }
 
 /// Checks a file of ours: everything that [`check_foreign`] checks, opset and IR exactly ours, and the first dimension
-/// of every port is the batch N.
+/// of every port that has any is the batch N. One without is the same for all images, such as the number of a loop's steps.
 pub fn check(bytes: &[u8]) -> Result<Summary> {
     let model = decode(bytes)?;
     if (model.ir_version, model.opset) != (IR_VERSION, OPSET) {
@@ -39,9 +39,9 @@ pub fn check(bytes: &[u8]) -> Result<Summary> {
             model.ir_version, model.opset
         )));
     }
-    let batched = |port: &&Port| !matches!(port.shape.first(), Some(Dim::Scaled { symbol, .. }) if symbol == BATCH);
-    let graph = &model.graph;
-    if let Some(port) = graph.inputs.iter().chain(&graph.outputs).find(batched) {
+    let ports = model.graph.inputs.iter().chain(&model.graph.outputs);
+    let mut stated = ports.filter(|port| !port.shape.is_empty());
+    if let Some(port) = stated.find(|port| !is_batched(port)) {
         return Err(Error::value(
             &port.name,
             format!(
@@ -51,6 +51,11 @@ pub fn check(bytes: &[u8]) -> Result<Summary> {
         ));
     }
     summarise(model)
+}
+
+/// Whether the first dimension of a port is the batch.
+pub(crate) fn is_batched(port: &Port) -> bool {
+    matches!(port.shape.first(), Some(Dim::Scaled { symbol, .. }) if symbol == BATCH)
 }
 
 /// Checks a file from anywhere: structure, known operators with their attributes, single assignment, types and shapes
@@ -89,6 +94,16 @@ struct Walk<'a> {
     parameters: usize,
 }
 
+impl Values for Walk<'_> {
+    fn ty(&self, name: &str) -> Option<&ValueType> {
+        self.types.get(name)
+    }
+
+    fn constant(&self, name: &str) -> Option<&Array> {
+        self.constants.get(name).copied()
+    }
+}
+
 impl<'a> Walk<'a> {
     fn define(&mut self, name: &'a str, ty: ValueType, own: &mut Vec<&'a str>) -> Result<()> {
         if name.is_empty() {
@@ -115,11 +130,9 @@ impl<'a> Walk<'a> {
         }
         for initializer in &graph.initializers {
             let value = &initializer.value;
-            let shape = value.shape().iter().map(|&d| d.into()).collect();
-            let dtype = value.dtype();
-            self.define(&initializer.name, ValueType { dtype, shape }, &mut own)?;
+            self.define(&initializer.name, edit::type_of(value), &mut own)?;
             self.constants.insert(&initializer.name, value);
-            if matches!(dtype, DType::F32 | DType::F64 | DType::F16) {
+            if matches!(value.dtype(), DType::F32 | DType::F64 | DType::F16) {
                 self.parameters += value.len();
             }
         }
@@ -177,7 +190,7 @@ impl<'a> Walk<'a> {
     /// The types of a node's outputs.
     fn node(&mut self, node: &'a Node, graph: &'a Graph) -> Result<Vec<ValueType>> {
         self.nodes += 1;
-        ops::conforms(node).map_err(|reason| Error::node(node, reason))?;
+        let op = ops::conforms(node).map_err(|reason| Error::node(node, reason))?;
         for input in node.inputs.iter().filter(|i| !i.is_empty()) {
             if !self.types.contains_key(input.as_str()) {
                 return Err(Error::node(
@@ -186,7 +199,7 @@ impl<'a> Walk<'a> {
                 ));
             }
         }
-        if node.op == "GroupNormalization" {
+        if op.since.is_some_and(|since| since > OPSET) {
             return Err(Error::node(
                 node,
                 format!("the operator is not part of opset {OPSET}"),
@@ -195,20 +208,8 @@ impl<'a> Walk<'a> {
         for body in node.bodies() {
             self.graph(body, false)?;
         }
-        let args = Args {
-            node,
-            types: node
-                .inputs
-                .iter()
-                .map(|i| self.types.get(i.as_str()))
-                .collect(),
-            constants: node
-                .inputs
-                .iter()
-                .map(|i| self.constants.get(i.as_str()).copied())
-                .collect(),
-        };
-        let inferred = shape::infer(&args).map_err(|reason| Error::node(node, reason))?;
+        let inferred =
+            (op.infer)(&Args::of(node, self)).map_err(|reason| Error::node(node, reason))?;
         if inferred.len() != node.outputs.len() {
             return Err(Error::node(
                 node,

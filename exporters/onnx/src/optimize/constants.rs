@@ -1,51 +1,44 @@
 //! Nodes over constants become constants.
 
-use zoo_graph::Graph;
-
-use super::{is_output, redirect, set, uses};
-use crate::{eval, ops, scope::Scope};
+use super::network::Network;
+use crate::ops;
 
 /// Evaluates every node that reads constants only. The result takes the name of the weight that it comes from, where
 /// nothing else reads that weight, and else its own.
-pub(super) fn fold(graph: &mut Graph, outer: Option<&Scope<'_>>) -> bool {
+pub(super) fn fold(network: &mut Network<'_>) -> bool {
     let mut changed = false;
-    let mut i = 0;
-    while i < graph.nodes.len() {
-        let node = &graph.nodes[i];
-        let single = node.outputs.len() == 1 && !is_output(graph, &node.outputs[0]);
-        let value = if single && ops::conforms(node).is_ok() {
-            eval::evaluate(&Scope::new(graph, outer).args(node)).and_then(|mut values| values.pop())
-        } else {
-            None
-        };
-        let Some(value) = value else {
-            i += 1;
+    for at in network.places() {
+        let Some(node) = network.node(at) else {
             continue;
         };
-        let node = graph.nodes.remove(i);
-        let left = uses(graph);
-        let own = |name: &&String| {
-            graph
-                .initializer(name)
-                .is_some_and(|a| a.dtype() == value.dtype() && !a.shape().is_empty())
+        let single = node.outputs.len() == 1 && !network.is_output(&node.outputs[0]);
+        if !single || ops::conforms(node).is_err() {
+            continue;
+        }
+        let Some(value) = ops::evaluate(&network.args(node)) else {
+            continue;
         };
-        let weight = node
-            .inputs
-            .iter()
-            .filter(own)
-            .filter(|name| !left.contains_key(*name));
+        let Some(node) = network.take(at) else {
+            continue;
+        };
+        let own = |name: &&String| {
+            let array = network.own_constant(name);
+            array.is_some_and(|a| a.dtype() == value.dtype() && !a.shape().is_empty())
+        };
+        let weights = node.inputs.iter().filter(own);
+        let weights = weights.filter(|name| network.reads(name) == 0);
         // Of equal ones the first: a weight stands before its mask.
-        let weight = weight
+        let weight = weights
             .rev()
-            .max_by_key(|name| graph.initializer(name).map_or(0, |a| a.len()))
+            .max_by_key(|name| network.own_constant(name).map_or(0, |a| a.len()))
             .cloned();
         let output = &node.outputs[0];
         if let Some(weight) = weight {
-            redirect(&mut graph.nodes, output, &weight);
-            graph.types.remove(output);
-            set(graph, &weight, value);
+            network.redirect(output, &weight);
+            network.forget(output);
+            network.set(&weight, value);
         } else {
-            set(graph, output, value);
+            network.set(output, value);
         }
         changed = true;
     }

@@ -1,4 +1,4 @@
-use zoo_graph::Port;
+use zoo_graph::{Array, Attribute, Port};
 
 use super::*;
 use crate::testing::{Net, assert_same, ops, positive, random};
@@ -397,5 +397,53 @@ fn bodies_are_simplified_and_keep_what_they_pass_through() {
     assert_eq!(
         ops(simple.nodes[1].bodies().next().unwrap()),
         "Add Identity"
+    );
+}
+
+#[test]
+fn work_grows_with_the_graph_alone() {
+    // Layers with all that is folded: pads of shapes, normalisations, sums, chains, constants, cuts, and what does nothing.
+    let layers = |count: usize| {
+        let mut net = Net::new("net");
+        net.input(Port::batched("x", &[4]));
+        net.constant("one", Array::f32([], [1.0]).unwrap());
+        net.constant("axis", Array::i64([1], [1]).unwrap());
+        for (name, at) in [("c0", 0), ("c2", 2), ("c4", 4)] {
+            net.constant(name, Array::i64([1], [at]).unwrap());
+        }
+        let mut x = "x".to_string();
+        for k in 0..count {
+            let name = |part: &str| format!("{k}.{part}");
+            let weight = net.constant(&name("weight"), random(&[4, 4], k as u64));
+            let turned = net.node(&name("turned"), "Transpose", &[&weight], &[]);
+            let y = net.node(&name("fc"), "Gemm", &[&x, &turned], &[]);
+            norm(&mut net, &name("norm"), &y, 4);
+            let high = net.node(
+                &name("high"),
+                "Slice",
+                &[&name("norm"), "c0", "c2", "axis"],
+                &[],
+            );
+            let low = net.node(
+                &name("low"),
+                "Slice",
+                &[&name("norm"), "c2", "c4", "axis"],
+                &[],
+            );
+            let y = net.node(&name("both"), "Concat", &[&low, &high], &[("axis", Int(1))]);
+            let y = net.node(&name("same"), "Identity", &[&y], &[]);
+            let y = net.node(&name("more"), "Add", &[&y, "one"], &[]);
+            x = net.node(&name("y"), "Add", &[&x, &y], &[]);
+        }
+        let graph = net.outputs(&[&x]);
+        network::worked();
+        let simple = optimize(&graph).unwrap();
+        assert_eq!(simple.nodes.len(), 5 * count);
+        network::worked()
+    };
+    let (few, many) = (layers(20), layers(200));
+    assert!(
+        many < 11 * few,
+        "{many} steps of work for ten times the nodes of {few}"
     );
 }

@@ -1,13 +1,18 @@
 //! What the tests build graphs with, and a slow reference that runs them.
 
 mod reference;
+mod rows;
 
 use std::collections::BTreeMap;
 
-use zoo_graph::{Array, Attribute, DType, Graph, Initializer, Node, Port, ValueType};
+use zoo_graph::{Array, Attribute, DType, Graph, Initializer, Node, Port};
 
-use crate::scope::Scope;
+use crate::{
+    edit::type_of,
+    ops::{Args, Scope, conforms, infer},
+};
 pub(crate) use reference::run;
+pub(crate) use rows::{Operand, Row};
 
 /// A graph under construction; types follow from the nodes.
 pub(crate) struct Net {
@@ -84,8 +89,8 @@ impl Net {
                 .collect::<BTreeMap<_, _>>(),
             origin: Some("net.rs:1".into()),
         };
-        crate::ops::conforms(&node).unwrap_or_else(|e| panic!("{op}: {e}"));
-        let types = crate::shape::infer(&Scope::new(&self.graph, None).args(&node))
+        conforms(&node).unwrap_or_else(|e| panic!("{op}: {e}"));
+        let types = infer(&Args::of(&node, &Scope::new(&self.graph, None)))
             .unwrap_or_else(|e| panic!("{op}: {e}"));
         for (name, ty) in outputs.iter().zip(types) {
             self.graph
@@ -113,11 +118,22 @@ impl Net {
     }
 }
 
-pub(crate) fn type_of(value: &Array) -> ValueType {
-    ValueType {
-        dtype: value.dtype(),
-        shape: value.shape().iter().map(|&d| d.into()).collect(),
+/// A graph of one node over `x`, with further constant inputs.
+pub(crate) fn single(
+    op: &str,
+    shape: &[usize],
+    constants: Vec<Array>,
+    attributes: &[(&str, Attribute)],
+) -> Graph {
+    let mut net = Net::new("op");
+    net.input(Port::batched("x", shape));
+    let mut inputs = vec!["x".to_string()];
+    for (i, value) in constants.into_iter().enumerate() {
+        inputs.push(net.constant(&format!("c{i}"), value));
     }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    net.node("y", op, &inputs, attributes);
+    net.outputs(&["y"])
 }
 
 /// Numbers in [-2, 2) that follow from a seed.
@@ -149,9 +165,21 @@ pub(crate) fn feed(graph: &Graph, n: usize) -> Vec<(String, Array)> {
         let shape = port.shape_at(n).unwrap();
         let value = match port.dtype {
             DType::F32 => random(&shape, i as u64 + 1),
+            DType::I64 if shape.is_empty() => {
+                let most = port.range.map_or(1.0, |range| range[1]);
+                Array::i64([], [most as i64]).unwrap()
+            }
             DType::I64 => {
                 let count: usize = shape.iter().product();
                 Array::i64(shape, (0..count as i64).map(|k| k % 2).collect::<Vec<_>>()).unwrap()
+            }
+            DType::Bool => {
+                let count: usize = shape.iter().product();
+                Array::bool(
+                    shape,
+                    (0..count).map(|k| (k % 3 == 0).into()).collect::<Vec<_>>(),
+                )
+                .unwrap()
             }
             other => panic!("no inputs of {other}"),
         };
@@ -169,7 +197,7 @@ pub(crate) fn assert_same(a: &Graph, b: &Graph, what: &str) {
             assert_eq!(x.shape(), y.shape(), "{what} at batch {n}");
             for (x, y) in x.to_f64().iter().zip(y.to_f64()) {
                 assert!(
-                    (x - y).abs() <= 1e-5 + 1e-5 * x.abs(),
+                    (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-5 + 1e-5 * x.abs(),
                     "{what}: {} at batch {n}: {x} against {y}",
                     port.name
                 );

@@ -1,6 +1,6 @@
 //! Convolutions that see only pixels before the one they predict.
 
-use zoo_nn::{Device, Init, Params, Result, Tensor, Value};
+use zoo_nn::{Device, Init, Net, Tensor, Value};
 
 /// Which windows see what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,38 +36,21 @@ impl Mask {
     }
 }
 
-/// A convolution of stride 1 that keeps height and width.
-pub struct MaskedConv {
-    weight: Value,
-    bias: Value,
-    mask: Value,
-    padding: [usize; 2],
-}
-
-impl MaskedConv {
-    /// From `inputs` to `outputs` channels with a window of `k`, which is odd.
-    pub fn new(
-        params: &Params,
-        inputs: usize,
-        outputs: usize,
-        k: usize,
-        mask: Mask,
-    ) -> Result<Self> {
-        let [rows, columns] = mask.window(k);
-        let init = Init::fan_in(inputs * rows * columns);
-        let taps = Tensor::from_vec(mask.taps(k), (1, 1, rows, columns), &Device::Cpu)?;
-        Ok(Self {
-            weight: params.get("weight", &[outputs, inputs, rows, columns], init)?,
-            bias: params.get("bias", &[outputs], init)?,
-            mask: Value::constant(taps),
-            padding: [rows / 2, columns / 2],
-        })
-    }
-
-    /// (N,C,H,W) -> (N,O,H,W)
-    pub fn forward(&self, x: &Value) -> Result<Value> {
-        x.masked_conv2d(&self.weight, &self.mask, Some(&self.bias), self.padding)
-    }
+/// A convolution of stride 1 that keeps height and width, to `outputs` channels with a window of `k`, which is odd: (N,C,H,W) -> (N,O,H,W)
+pub fn masked_conv(net: &Net, x: &Value, outputs: usize, k: usize, mask: Mask) -> Value {
+    let [rows, columns] = mask.window(k);
+    let inputs = x.dims().get(1).copied().unwrap_or_default();
+    let init = Init::fan_in(inputs * rows * columns);
+    let weight = net.param("weight", &[outputs, inputs, rows, columns], init);
+    let bias = net.param("bias", &[outputs], init);
+    let taps = net.constant("mask", || {
+        Ok(Tensor::from_vec(
+            mask.taps(k),
+            (1, 1, rows, columns),
+            &Device::Cpu,
+        )?)
+    });
+    x.masked_conv2d(&weight, &taps, Some(&bias), [rows / 2, columns / 2])
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub use vae::{ConvVae, MlpVae};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use zoo_nn::{Buffer, DataSpec, Error, Info, Losses, Metrics, Params, Result, Value};
+use zoo_nn::{DataSpec, Error, Info, Net, Result, Value};
 
 /// Settings of every network of the suite.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -31,9 +31,15 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// The images `[N,1,H,W]` of a weights file.
-    fn images(&self, data: &DataSpec, params: &Params) -> Result<Buffer> {
+/// What all have: data and noise in their weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    batch: usize,
+    image: [usize; 3],
+}
+
+impl Suite {
+    fn new(settings: &Settings, data: &DataSpec) -> Result<Self> {
         let [c, h, w] = data.image;
         if c != 1 || h % 4 != 0 || w % 4 != 0 || h == 0 || w == 0 {
             return Err(Error::input(format!(
@@ -41,14 +47,52 @@ impl Settings {
                 data.image
             )));
         }
-        params.buffer("x", &[self.batch, c, h, w], 0.0)
+        Ok(Self {
+            batch: settings.batch,
+            image: data.image,
+        })
+    }
+
+    /// The images `[N,1,H,W]` of a weights file.
+    fn images(self, net: &Net) -> Result<Value> {
+        let [c, h, w] = self.image;
+        Ok(net.buffer("x", &[self.batch, c, h, w], 0.0)?.value())
     }
 
     /// The noise `[N,size]` of a weights file.
-    fn noise(&self, name: &str, size: usize, params: &Params) -> Result<Buffer> {
-        params.buffer(name, &[self.batch, size], 0.0)
+    fn noise(self, name: &str, size: usize, net: &Net) -> Result<Value> {
+        Ok(net.buffer(name, &[self.batch, size], 0.0)?.value())
+    }
+
+    /// A quarter of the images' height and width.
+    fn quarter(self) -> [usize; 2] {
+        [self.image[1] / 4, self.image[2] / 4]
     }
 }
+
+/// The rest of a model of the suite, which is trained, but not evaluated and not exported.
+macro_rules! trained_only {
+    () => {
+        type Config = super::Settings;
+
+        fn new(settings: &super::Settings, data: &zoo_nn::DataSpec) -> zoo_nn::Result<Self> {
+            super::Suite::new(settings, data).map(Self)
+        }
+
+        fn evaluate(
+            &self,
+            _: &zoo_nn::Batch,
+            _: &mut zoo_nn::StepCx,
+        ) -> zoo_nn::Result<zoo_nn::Metrics> {
+            Ok(zoo_nn::Metrics::new())
+        }
+
+        fn graphs(&self) -> Vec<zoo_nn::GraphFn<Self>> {
+            Vec::new()
+        }
+    };
+}
+use trained_only;
 
 /// What is known of a network of the suite.
 const fn info(name: &'static str, summary: &'static str) -> Info {
@@ -66,17 +110,4 @@ const fn info(name: &'static str, summary: &'static str) -> Info {
         best_metric: None,
         defaults: "",
     }
-}
-
-/// One loss without parts.
-fn only(loss: Value) -> Losses {
-    Losses {
-        total: loss.clone(),
-        terms: vec![("loss", loss)],
-    }
-}
-
-/// A suite's network is trained, not evaluated.
-fn no_metrics() -> Result<Metrics> {
-    Ok(Metrics::new())
 }

@@ -1,119 +1,58 @@
 //! A gated PixelCNN (van den Oord et al., 2016): a vertical stack, and a horizontal one that it feeds.
 
-use zoo_nn::{
-    Batch, Buffer, DataSpec, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Result, StepCx,
-    Value,
-    layers::{Conv2d, ConvConfig},
-    loss,
-};
+use zoo_nn::{Batch, Info, Losses, Model, Net, Phase, Result, StepCx, Value, layers::Conv, loss};
 
 use super::{
-    Settings, info,
-    masked::{Mask, MaskedConv},
-    no_metrics, only,
+    Suite, info,
+    masked::{Mask, masked_conv},
+    trained_only,
 };
 
 const CHANNELS: usize = 32;
 const LAYERS: usize = 7;
 
-const POINT: ConvConfig = ConvConfig {
-    kernel: 1,
-    stride: 1,
-    padding: 0,
-    output_padding: 0,
-    groups: 1,
-    bias: true,
-    init: None,
-};
-
-struct Layer {
-    v: MaskedConv,
-    h: MaskedConv,
-    v2h: Conv2d,
-    h1: Conv2d,
-}
-
-impl Layer {
-    fn new(params: &Params) -> Result<Self> {
-        const C: usize = CHANNELS;
-        let (vertical, horizontal) = (
-            Mask::Vertical { strict: false },
-            Mask::Horizontal { strict: false },
-        );
-        Ok(Self {
-            v: MaskedConv::new(&params.at("v"), C, 2 * C, 3, vertical)?,
-            h: MaskedConv::new(&params.at("h"), C, 2 * C, 3, horizontal)?,
-            v2h: Conv2d::new(&params.at("v2h"), 2 * C, 2 * C, POINT)?,
-            h1: Conv2d::new(&params.at("h1"), C, C, POINT)?,
-        })
-    }
-
-    /// v, h (N,C,H,W) -> v, h (N,C,H,W); no v where no layer follows.
-    fn forward(&self, v: &Value, h: &Value, last: bool) -> Result<(Option<Value>, Value)> {
-        let features = self.v.forward(v)?; // (N,2C,H,W)
-        let next = if last {
-            None
-        } else {
-            Some(features.gated_tanh()?)
-        };
-        let joined = self.h.forward(h)?.add(&self.v2h.forward(&features)?)?;
-        Ok((next, self.h1.forward(&joined.gated_tanh()?)?.add(h)?))
-    }
+/// v, h (N,C,H,W) -> v, h (N,C,H,W); v stays where no layer follows.
+fn layer(net: &Net, v: &Value, h: &Value, last: bool) -> (Value, Value) {
+    let (vertical, horizontal) = (
+        Mask::Vertical { strict: false },
+        Mask::Horizontal { strict: false },
+    );
+    let features = masked_conv(&net.at("v"), v, 2 * CHANNELS, 3, vertical); // (N,2C,H,W)
+    let next = if last {
+        v.clone()
+    } else {
+        features.gated_tanh()
+    };
+    let joined = masked_conv(&net.at("h"), h, 2 * CHANNELS, 3, horizontal)
+        + net.conv2d("v2h", &features, Conv::pointwise(2 * CHANNELS));
+    let out = net.conv2d("h1", &joined.gated_tanh(), Conv::pointwise(CHANNELS)); // (N,C,H,W)
+    (next, out + h)
 }
 
 /// Seven gated layers of 32 channels.
-pub struct PixelCnn {
-    x: Buffer,
-    v_in: MaskedConv,
-    h_in: MaskedConv,
-    layers: Vec<Layer>,
-    out: Conv2d,
-}
+pub struct PixelCnn(Suite);
 
 impl Model for PixelCnn {
-    type Config = Settings;
+    trained_only!();
 
     const INFO: Info = info("gated-pixelcnn", "Gated PixelCNN of seven layers");
 
-    fn new(settings: &Settings, data: &DataSpec, params: &Params) -> Result<Self> {
-        let m = params.at("m");
+    fn loss(&self, _: &Phase, _: &Batch, cx: &mut StepCx) -> Result<Losses> {
+        let (net, x) = (cx.net().at("m"), self.0.images(&cx.net())?); // (N,1,H,W)
         let vertical = Mask::Vertical { strict: true };
         let horizontal = Mask::Horizontal { strict: true };
-        let layer = |i: usize| Layer::new(&m.at(&format!("layers.{i}")));
-        Ok(Self {
-            x: settings.images(data, params)?,
-            v_in: MaskedConv::new(&m.at("vin"), 1, CHANNELS, 7, vertical)?,
-            h_in: MaskedConv::new(&m.at("hin"), 1, CHANNELS, 7, horizontal)?,
-            layers: (0..LAYERS).map(layer).collect::<Result<_>>()?,
-            out: Conv2d::new(&m.at("out"), CHANNELS, 1, POINT)?,
-        })
-    }
-
-    fn loss(&self, _: &Phase, _: &Batch, _: &mut StepCx) -> Result<Losses> {
-        let x = self.x.value(); // (N,1,H,W)
-        let (mut v, mut h) = (self.v_in.forward(&x)?, self.h_in.forward(&x)?); // (N,C,H,W)
-        for (i, layer) in self.layers.iter().enumerate() {
-            let (next, out) = layer.forward(&v, &h, i + 1 == LAYERS)?;
-            v = next.unwrap_or(v);
-            h = out;
+        let mut v = masked_conv(&net.at("vin"), &x, CHANNELS, 7, vertical); // (N,C,H,W)
+        let mut h = masked_conv(&net.at("hin"), &x, CHANNELS, 7, horizontal);
+        for i in 0..LAYERS {
+            (v, h) = layer(&net.at(&format!("layers.{i}")), &v, &h, i + 1 == LAYERS);
         }
-        let logits = self.out.forward(&h.elu(1.0)?)?; // (N,1,H,W)
-        Ok(only(mean_bce(&logits, &x)?))
-    }
-
-    fn evaluate(&self, _: &Batch, _: &mut StepCx) -> Result<Metrics> {
-        no_metrics()
-    }
-
-    fn graphs(&self) -> Vec<GraphFn<Self>> {
-        Vec::new()
+        let logits = net.conv2d("out", &h.elu(1.0), Conv::pointwise(1)); // (N,1,H,W)
+        Ok(Losses::one("loss", mean_bce(&logits, &x)))
     }
 }
 
 /// Binary cross-entropy, a mean over images and pixels.
-pub fn mean_bce(logits: &Value, x: &Value) -> Result<Value> {
+pub fn mean_bce(logits: &Value, x: &Value) -> Value {
     let pixels: usize = x.dims().iter().skip(1).product();
-    loss::bernoulli_nll(logits, x)?
-        .mean(&[0], false)?
-        .mul_scalar(1.0 / pixels as f64)
+    loss::bernoulli_nll(logits, x).mean(&[0], false) * (1.0 / pixels as f64)
 }

@@ -23,12 +23,7 @@ pub struct Completions {
 /// Runs the command.
 pub fn run(args: Completions) -> Result {
     let mut text = Vec::new();
-    generate(
-        args.shell,
-        &mut crate::args::Cli::command(),
-        "zoo",
-        &mut text,
-    );
+    generate(args.shell, &mut super::Cli::command(), "zoo", &mut text);
     print(&String::from_utf8_lossy(&text))?;
     Ok(Outcome::Done)
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use zoo_host::data::{self, DataInfo, EMBEDDED, Source};
-use zoo_host::{picture, settings};
+use zoo_data::{DataInfo, KNOWN, Source};
+use zoo_runs::settings;
 
 use crate::failure::{Outcome, Result};
 use crate::output::{number, print, print_json, row, table};
@@ -32,7 +32,7 @@ Besides these, --data takes a path:
   an .npz file with x_train, y_train, x_test, y_test, or train, valid, test, or images, labels
 ";
 
-/// List the data sets inside this program, and what else can be read
+/// List the data sets that come with this program, and what else can be read
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  zoo data list")]
 struct List {
@@ -96,19 +96,29 @@ pub fn run(args: Data) -> Result {
 
 fn list(args: List) -> Result {
     if args.json {
-        let sets: Vec<_> = EMBEDDED
+        let sets: Vec<_> = KNOWN
             .iter()
-            .map(|e| serde_json::json!({ "name": e.name, "summary": e.summary, "licence": e.licence }))
+            .map(|k| {
+                serde_json::json!({
+                    "name": k.name, "summary": k.summary, "licence": k.licence, "found": k.is_here(),
+                })
+            })
             .collect();
         print_json(&sets)?;
         return Ok(Outcome::Done);
     }
     let mut text = String::new();
-    for set in EMBEDDED {
+    for set in KNOWN {
         text.push_str(&format!(
             "{}\n  {}\n  licence: {}\n",
             set.name, set.summary, set.licence
         ));
+        if !set.is_here() {
+            text.push_str(&format!(
+                "  its file is not here: zoo data info {} says where to put it\n",
+                set.name
+            ));
+        }
     }
     print(&format!("{text}\n{FORMATS}"))?;
     Ok(Outcome::Done)
@@ -117,18 +127,18 @@ fn list(args: List) -> Result {
 fn info(args: Info) -> Result {
     const COLUMNS: usize = 10;
     if let Some(out) = &args.out {
-        picture::check_destination(out, &["png"])?;
+        zoo_pictures::check_destination(out, &["png"])?;
     }
     let (source, settings) = settings::resolve_data(&args.data, &args.set)?;
-    let data = data::load(&Source::parse(&source)?, &settings)?;
+    let data = zoo_data::load(&Source::parse(&source)?, &settings)?;
     // First, so that a split that is not there is an error in every case.
     data.split(&args.split)?;
     if let Some(out) = &args.out {
-        let images = data::preview(&data, &args.split, COLUMNS, 10)?;
-        picture::save_png(&picture::grid(&images, COLUMNS, None)?, out)?;
+        let images = zoo_data::preview(&data, &args.split, COLUMNS, 10)?;
+        zoo_pictures::save_png(&zoo_pictures::grid(&images, COLUMNS, None)?, out)?;
         tracing::info!("drawn: {}", out.display());
     }
-    let info = data::info(&data);
+    let info = zoo_data::info(&data);
     if args.json {
         print_json(&info)?;
         return Ok(Outcome::Done);
@@ -189,7 +199,7 @@ fn text(info: &DataInfo) -> String {
 
 fn import(args: Import) -> Result {
     let (source, settings) = settings::resolve_data(&args.data, &args.set)?;
-    let info = data::import(&Source::parse(&source)?, &settings, &args.out)?;
+    let info = zoo_data::import(&Source::parse(&source)?, &settings, &args.out)?;
     let images: usize = info.splits.iter().map(|s| s.images).sum();
     print(&format!(
         "wrote {images} images to {}\n  sha256  {}\n",

@@ -1,7 +1,7 @@
 //! `zoo describe`
 
 use clap::Args;
-use zoo_host::settings::{self, Setting};
+use zoo_runs::settings::{self, Setting};
 use zoo_sdk::{Description, Distribution, GraphInfo, Port, SHOWN_IMAGE};
 
 use super::{Globals, models::citation};

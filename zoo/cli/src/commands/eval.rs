@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_host::run::{self, EvaluateOptions, Evaluation, Which};
+use zoo_deploy::engine::CANDLE;
+use zoo_runs::{EvaluateOptions, Evaluation, Which};
 
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
@@ -66,13 +67,13 @@ pub fn run(args: Eval, globals: &Globals) -> Result {
         importance_samples: args.importance_samples,
         threads: args.device.threads(),
         device: args.device.device,
-        runtime: args.runtime,
-        search: globals.search(),
         ..EvaluateOptions::new(args.path)
     };
-    let measured = run::evaluate(
+    let measured = zoo_deploy::evaluate(
         &globals.registry()?,
         &options,
+        args.runtime.as_deref().unwrap_or(CANDLE),
+        &globals.search(),
         &mut Measuring::new(&signals),
     );
     if let (Err(_), Some(signal)) = (&measured, signals.received()) {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_host::export::{self, ExportOptions};
-use zoo_host::run::Which;
+use zoo_deploy::ExportOptions;
+use zoo_runs::Which;
 
 use super::Globals;
 use crate::failure::{Outcome, Result};
@@ -54,7 +54,7 @@ pub fn run(args: Export, globals: &Globals) -> Result {
         threads: args.threads.unwrap_or(0),
         ..ExportOptions::new(args.run, args.out)
     };
-    let exported = export::export(&globals.registry()?, &options, &mut |step| {
+    let exported = zoo_deploy::export(&globals.registry()?, &options, &mut |step| {
         tracing::info!("{step}");
     })?;
     for warning in &exported.warnings {

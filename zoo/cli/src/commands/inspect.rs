@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_host::onnx_file::{self, Inspection};
+use zoo_deploy::onnx_file::{self, Inspection};
 use zoo_sdk::{Distribution, Port};
 
 use crate::failure::{Outcome, Result};

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use zoo_host::pretrained::{Pretrained, pretrained};
+use zoo_deploy::pretrained::{Pretrained, pretrained};
 use zoo_sdk::Description;
 
 use super::Globals;

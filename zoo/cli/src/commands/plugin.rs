@@ -7,14 +7,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use zoo_conformance::Options;
-use zoo_host::plugins::{self, Added, Store};
+use zoo_runs::registry::{self, Added, Store};
 use zoo_sdk::host::{Inspected, Isolation, Loaded, inspect, isolate};
 
 use super::plugin_new::{self, New};
 use super::{Globals, at_least_one};
 use crate::failure::{Failure, Outcome, Result};
 use crate::output::{print, print_json, row, table};
-use crate::{builtins, logging, parse};
+use crate::{logging, parse};
 
 /// Add models of others, and write your own
 #[derive(Debug, Args)]
@@ -133,7 +133,7 @@ struct Requirement<'a> {
 
 fn check(args: Check, globals: &Globals) -> Result {
     let isolation = isolation(Some(args.memory), args.timeout)?;
-    let loaded = isolate(&args.file, None, &isolation).map_err(zoo_host::Error::from)?;
+    let loaded = isolate(&args.file, None, &isolation).map_err(zoo_runs::Error::from)?;
     let mut model = serde_json::json!({});
     for set in &args.set {
         let (key, value) = set.split_once('=').unwrap_or((set, ""));
@@ -202,16 +202,16 @@ fn store() -> Result<Store> {
 
 fn add(args: Add) -> Result {
     let store = store()?;
-    let inspected = inspect(&args.file, None).map_err(zoo_host::Error::from)?;
+    let inspected = inspect(&args.file, None).map_err(zoo_runs::Error::from)?;
     if !args.yes {
         ask(&inspected)?;
     }
     // Asked for by now. In a process of its own all the same: a library that crashes at once is not worth keeping.
     let isolation = isolation(None, Duration::from_secs(60))?;
     let Loaded { inspected, plugins } =
-        isolate(&args.file, Some(&inspected.sha256), &isolation).map_err(zoo_host::Error::from)?;
+        isolate(&args.file, Some(&inspected.sha256), &isolation).map_err(zoo_runs::Error::from)?;
     let models: Vec<String> = plugins.iter().map(|p| p.describe().name).collect();
-    let builtins = builtins::registry()?;
+    let builtins = zoo_builtins::registry()?;
     if let Some(taken) = models.iter().find(|model| builtins.get(model).is_ok()) {
         return Err(Failure::usage(format!(
             "{}: it has a model named {taken:?}, and so has this program; the model needs another name",
@@ -286,15 +286,15 @@ fn remove(args: Remove) -> Result {
 }
 
 /// The models of a command.
-pub fn registry(named: &[PathBuf], isolated: bool) -> Result<zoo_host::Registry> {
+pub fn registry(named: &[PathBuf], isolated: bool) -> Result<zoo_runs::Registry> {
     // Long, since an honest step may take minutes.
     let isolation = match isolated {
         true => Some(isolation(None, Duration::from_secs(1800))?),
         false => None,
     };
     let store = Store::of_user();
-    Ok(plugins::registry(
-        builtins::plugins(),
+    Ok(registry::assemble(
+        zoo_builtins::plugins(),
         named,
         store.as_ref(),
         isolation.as_ref(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::failure::{Failure, Outcome, Result};
 use crate::output::print;
@@ -11,6 +11,7 @@ use crate::output::print;
 const EXAMPLES: &str = "\
 Examples:
   zoo plugin new my-gan
+  zoo plugin new my-pixelcnn --kind autoregressive
   zoo plugin new my-gan --sdk ../zoo
   zoo plugin new my-gan --sdk https://github.com/zoo-rs/zoo
   zoo plugin new my-gan --sdk 0.1
@@ -24,6 +25,9 @@ maths, settings, and the tests that every plugin is held to.";
 pub struct New {
     /// Name of the crate and of its model: lower-case letters, digits and hyphens
     name: String,
+    /// What it begins as
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    kind: Kind,
     /// Where zoo's crates come from: a folder with its sources, a git address or a version
     #[arg(long, value_name = "PATH|GIT|VERSION")]
     sdk: Option<String>,
@@ -32,8 +36,29 @@ pub struct New {
     out: Option<PathBuf>,
 }
 
-/// The crate, as text that compiles under the name `my-model`; `tests/tests/plugins.rs` does that.
-const FILES: [(&str, &str); 6] = [
+/// What a new plugin begins as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A variational autoencoder
+    #[default]
+    Latent,
+    /// A PixelCNN: only its network is written, the sampler follows from it
+    Autoregressive,
+}
+
+type Files = [(&'static str, &'static str); 6];
+
+impl Kind {
+    fn files(self) -> Files {
+        match self {
+            Self::Latent => LATENT,
+            Self::Autoregressive => AUTOREGRESSIVE,
+        }
+    }
+}
+
+/// A crate, as text that compiles under the name `my-model`; `tests/tests/plugins.rs` does that.
+const LATENT: Files = [
     ("Cargo.toml", include_str!("../../template/Cargo.toml")),
     ("README.md", include_str!("../../template/README.md")),
     (".gitignore", include_str!("../../template/gitignore")),
@@ -42,6 +67,28 @@ const FILES: [(&str, &str); 6] = [
     (
         "tests/conformance.rs",
         include_str!("../../template/tests/conformance.rs"),
+    ),
+];
+
+/// The same of the other kind; `tests/tests/template.rs` compiles it.
+const AUTOREGRESSIVE: Files = [
+    LATENT[0],
+    (
+        "README.md",
+        include_str!("../../template/autoregressive/README.md"),
+    ),
+    LATENT[2],
+    (
+        "default.toml",
+        include_str!("../../template/autoregressive/default.toml"),
+    ),
+    (
+        "src/lib.rs",
+        include_str!("../../template/autoregressive/src/lib.rs"),
+    ),
+    (
+        "tests/conformance.rs",
+        include_str!("../../template/autoregressive/tests/conformance.rs"),
     ),
 ];
 
@@ -59,7 +106,7 @@ pub fn new(args: New) -> Result {
     }
     // Never into a folder that is there: what is in it is somebody's.
     fs::create_dir(&folder).map_err(failed(&folder))?;
-    for (file, text) in FILES {
+    for (file, text) in args.kind.files() {
         let path = folder.join(file);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed(parent))?;
@@ -194,14 +241,17 @@ mod tests {
 
     #[test]
     fn the_name_goes_everywhere() {
-        let lib = named(FILES[4].1, "vq-vae2");
-        assert!(lib.contains("export_plugin!(VqVae2)") && lib.contains("name: \"vq-vae2\""));
-        for (file, text) in FILES {
-            let text = named(text, "vq-vae2").to_lowercase();
-            assert!(
-                !text.contains("my-model") && !text.contains("my_model"),
-                "{file}"
-            );
+        for kind in [Kind::Latent, Kind::Autoregressive] {
+            let files = kind.files();
+            let lib = named(files[4].1, "vq-vae2");
+            assert!(lib.contains("export_plugin!(VqVae2)") && lib.contains("name: \"vq-vae2\""));
+            for (file, text) in files {
+                let text = named(text, "vq-vae2").to_lowercase();
+                assert!(
+                    !text.contains("my-model") && !text.contains("my_model"),
+                    "{file}"
+                );
+            }
         }
         assert!(named("MyModel", "config").contains("ConfigNet"));
     }

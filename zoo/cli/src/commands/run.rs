@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_host::onnx_file::{self, RunOptions};
+use zoo_deploy::onnx_file::{self, RunOptions};
 
 use super::Globals;
 use crate::failure::{Outcome, Result};

@@ -54,7 +54,7 @@ pub fn run(args: Runtime) -> Result {
 fn install(args: Install) -> Result {
     use zoo_runtimes::install;
 
-    let folder = zoo_runtimes::default_data_dir().ok_or_else(|| {
+    let folder = zoo_files::default_data_dir().ok_or_else(|| {
         Failure::usage("there is no home folder to install into; set HOME or ZOO_DATA_DIR")
     })?;
     tracing::debug!("installing {} into {}", args.runtime, folder.display());

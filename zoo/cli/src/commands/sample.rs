@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_host::picture;
-use zoo_host::run::Which;
-use zoo_host::sample::{self, Known, SampleOptions};
+use zoo_deploy::{Known, SampleOptions};
+use zoo_runs::Which;
 
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
@@ -60,7 +59,7 @@ pub struct Sample {
 
 /// Runs the command.
 pub fn run(args: Sample, globals: &Globals) -> Result {
-    picture::check_destination(&args.out, &["png", "gif"]).map_err(zoo_host::Error::from)?;
+    zoo_pictures::check_destination(&args.out, &["png", "gif"])?;
     let options = SampleOptions {
         count: args.count,
         seed: args.seed,
@@ -76,7 +75,7 @@ pub fn run(args: Sample, globals: &Globals) -> Result {
         search: globals.search(),
         ..SampleOptions::new(args.path)
     };
-    let samples = sample::sample(&globals.registry()?, &options)?;
+    let samples = zoo_deploy::sample(&globals.registry()?, &options)?;
     samples.save(&args.out)?;
     print(&format!(
         "{} images of {} drawn by {} in {:.2} s: {}\n",

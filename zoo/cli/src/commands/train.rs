@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use zoo_host::run::{self, TrainOptions};
-use zoo_host::settings::Given;
+use zoo_runs::TrainOptions;
+use zoo_runs::settings::Given;
 use zoo_sdk::StopReason;
 
 use super::{Globals, device};
@@ -85,7 +85,7 @@ pub fn run(args: Train, globals: &Globals) -> Result {
         ..TrainOptions::new(args.model, &args.out)
     };
     let mut shown = Training::new();
-    let trained = run::train(
+    let trained = zoo_runs::train(
         &globals.registry()?,
         &options,
         &|| signals.received().is_some(),

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_host::verify::{self, Compared, VerifyOptions};
+use zoo_deploy::VerifyOptions;
+use zoo_runtimes::parity::Compared;
 
 use super::Globals;
 use crate::failure::{Failure, Outcome, Result};
@@ -52,7 +53,7 @@ pub fn run(args: Verify, globals: &Globals) -> Result {
         search: globals.search(),
         ..VerifyOptions::new(args.bundle)
     };
-    let verified = verify::verify(&globals.registry()?, &options, &mut |row| {
+    let verified = zoo_deploy::verify(&globals.registry()?, &options, &mut |row| {
         tracing::debug!("{}", line(row));
     })?;
     if args.json {

@@ -11,9 +11,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, Params, Phase, Port, Result,
+    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, Net, Phase, Port, Result,
     StepCx, Value,
-    layers::Linear,
     loss::{bernoulli_nll, kl_standard_normal, reparameterise},
 };
 
@@ -38,42 +37,44 @@ impl Default for Config {
     }
 }
 
-/// The model.
+/// The model: its settings. Networks are functions of a [`Net`], a place among the weights: a layer makes its parameters when it first runs.
 pub struct MyModel {
     config: Config,
     image: [usize; 3],
-    encoder: Linear,
-    mean: Linear,
-    log_var: Linear,
-    hidden: Linear,
-    output: Linear,
 }
 
 impl MyModel {
     /// x (N,C,H,W) -> mean, log_var (N,L)
-    pub fn encode(&self, x: &Value) -> Result<(Value, Value)> {
-        let h = self.encoder.forward(&x.flatten(1)?)?.relu()?; // (N,D)
-        Ok((self.mean.forward(&h)?, self.log_var.forward(&h)?)) // (N,L)
+    pub fn encode(&self, net: &Net, x: &Value) -> (Value, Value) {
+        let (net, latent) = (net.at("encoder"), self.config.latent);
+        let h = net
+            .linear("hidden", &x.flatten(1), self.config.hidden)
+            .relu(); // (N,D)
+        (
+            net.linear("mean", &h, latent),
+            net.linear("log_var", &h, latent),
+        ) // (N,L)
     }
 
     /// z (N,L) -> logits of p(x|z) (N,C,H,W)
-    pub fn decode(&self, z: &Value) -> Result<Value> {
-        let [c, h, w] = self.image.map(|size| size as i64);
-        let hidden = self.hidden.forward(z)?.relu()?; // (N,D)
+    pub fn decode(&self, net: &Net, z: &Value) -> Value {
+        let (net, [c, h, w]) = (net.at("decoder"), self.image);
+        let hidden = net.linear("hidden", z, self.config.hidden).relu(); // (N,D)
         // -1, never the batch size: the graph must hold for every N.
-        self.output.forward(&hidden)?.reshape(&[-1, c, h, w]) // (N,C,H,W)
+        net.linear("output", &hidden, c * h * w)
+            .reshape(&[-1, c as i64, h as i64, w as i64]) // (N,C,H,W)
     }
 
     /// -E_q[log p(x|z)] by one sample, and KL(q(z|x) || p(z)): means over the batch
-    fn bound(&self, x: &Value, cx: &StepCx) -> Result<(Value, Value)> {
-        let (mean, log_var) = self.encode(x)?; // (N,L)
+    fn bound(&self, x: &Value, cx: &StepCx) -> (Value, Value) {
+        let (mean, log_var) = self.encode(&cx.net(), x); // (N,L)
         // Noise comes from the context, by name: so a seed decides everything, and a resumed run goes on as if never stopped.
-        let noise = cx.normal("z", &[self.config.latent])?; // (N,L)
-        let logits = self.decode(&reparameterise(&mean, &log_var, &noise)?)?; // (N,C,H,W)
-        Ok((
-            bernoulli_nll(&logits, x)?.mean(&[0], false)?,
-            kl_standard_normal(&mean, &log_var)?.mean(&[0], false)?,
-        ))
+        let noise = cx.normal("z", &[self.config.latent]); // (N,L)
+        let logits = self.decode(&cx.net(), &reparameterise(&mean, &log_var, &noise)); // (N,C,H,W)
+        (
+            bernoulli_nll(&logits, x).mean(&[0], false),
+            kl_standard_normal(&mean, &log_var).mean(&[0], false),
+        )
     }
 }
 
@@ -98,35 +99,28 @@ impl Model for MyModel {
         defaults: include_str!("../default.toml"),
     };
 
-    fn new(config: &Config, data: &DataSpec, params: &Params) -> Result<Self> {
+    fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         if config.latent == 0 || config.hidden == 0 {
             return Err(Error::input(
                 "model.latent and model.hidden must be at least 1",
             ));
         }
-        let (latent, hidden) = (config.latent, config.hidden);
-        let pixels = data.pixels();
         Ok(Self {
-            image: data.image,
-            encoder: Linear::new(&params.at("encoder.hidden"), pixels, hidden)?,
-            mean: Linear::new(&params.at("encoder.mean"), hidden, latent)?,
-            log_var: Linear::new(&params.at("encoder.log_var"), hidden, latent)?,
-            hidden: Linear::new(&params.at("decoder.hidden"), latent, hidden)?,
-            output: Linear::new(&params.at("decoder.output"), hidden, pixels)?,
             config: config.clone(),
+            image: data.image,
         })
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        let (reconstruction, kl) = self.bound(&batch.x, cx)?;
+        let (reconstruction, kl) = self.bound(&batch.image(), cx);
         Ok(Losses {
-            total: reconstruction.add(&kl)?,
+            total: &reconstruction + &kl,
             terms: vec![("reconstruction", reconstruction), ("kl", kl)],
         })
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        let (reconstruction, kl) = self.bound(&batch.x, cx)?;
+        let (reconstruction, kl) = self.bound(&batch.image(), cx);
         let elbo = -reconstruction.scalar()? - kl.scalar()?;
         Ok(Metrics::from([("elbo_nats".into(), elbo)]))
     }
@@ -137,13 +131,13 @@ impl Model for MyModel {
                 "sample",
                 [Port::normal("noise", &[self.config.latent])],
                 [Port::image("x", self.image)],
-                |m: &Self, io| Ok(vec![m.decode(&io[0])?.sigmoid()?]),
+                |m: &Self, net, io| m.decode(net, &io[0]).sigmoid(),
             ),
             GraphFn::new(
                 "reconstruct",
                 [Port::image("x", self.image)],
                 [Port::image("x_hat", self.image)],
-                |m: &Self, io| Ok(vec![m.decode(&m.encode(&io[0])?.0)?.sigmoid()?]),
+                |m: &Self, net, io| m.decode(net, &m.encode(net, &io[0]).0).sigmoid(),
             ),
         ]
     }

@@ -13,7 +13,7 @@ use zoo_sdk::Stream;
 use agree::{agree, generalise};
 
 use crate::{
-    Error, Result, Value,
+    Error, Outputs, Result, Value,
     array::tensor_of,
     recorder::{Recorded, Recording},
     value::{op, without_gradients},
@@ -26,12 +26,12 @@ const BATCHES: [usize; 3] = [3, 5, 7];
 /// # Errors
 /// Where a size, an attribute or a constant depends on the recorded batch or data other than by scaling with N, where a value computed
 /// outside is read, or where a result does not have the shape that `outputs` declares. Each names the author's line.
-pub fn trace(
+pub fn trace<O: Outputs>(
     name: &str,
     inputs: &[Port],
     outputs: &[Port],
     device: &Device,
-    run: impl Fn(&[Value]) -> Result<Vec<Value>>,
+    run: impl Fn(&[Value]) -> O,
 ) -> Result<Graph> {
     let clash = |port: &&Port| inputs.iter().any(|input| input.name == port.name);
     if let Some(port) = outputs.iter().find(clash) {
@@ -41,6 +41,7 @@ pub fn trace(
         );
         return Err(frozen(name, message));
     }
+    let run = |inputs: &[Value]| run(inputs).outputs();
     let first = record_run(name, inputs, outputs, device, BATCHES[0], &run)?;
     let mut runs = Vec::new();
     for batch in &BATCHES[1..] {
@@ -154,6 +155,17 @@ impl Value {
     pub(crate) fn copied(&self) -> Self {
         op("Identity", [self], |[x]| Ok(x.clone()), |_| Ok(()))
     }
+
+    /// The same of truth values.
+    #[track_caller]
+    pub(crate) fn copied_truth(&self) -> Self {
+        op(
+            "Identity",
+            [self],
+            |[x]| Ok(x.clone()),
+            |node| node.truth().done(),
+        )
+    }
 }
 
 /// Inputs to record with: other elements in every run, so that what depends on them shows.
@@ -165,8 +177,12 @@ pub(crate) fn probe(port: &Port, batch: usize) -> Result<Array> {
     let count = shape.iter().product();
     Ok(match (port.dtype, port.distribution) {
         (zoo_graph::DType::I64, _) => {
-            let below = port.range.map_or(1, |[_, high]| high as u64 + 1);
-            Array::i64(shape, stream.integers(count, below))?
+            let [low, high] = port.range.unwrap_or([0.0; 2]).map(|bound| bound as i64);
+            let drawn = stream.integers(count, (high - low).max(0) as u64 + 1);
+            Array::i64(
+                shape,
+                drawn.into_iter().map(|i| low + i).collect::<Vec<_>>(),
+            )?
         }
         (zoo_graph::DType::F32, Some(Distribution::Normal)) => {
             Array::f32(shape, stream.normal(count))?

@@ -39,10 +39,6 @@ impl<'a> Batches<'a> {
         self.split.len()
     }
 
-    pub fn device(&self) -> &Device {
-        self.device
-    }
-
     /// For training: a dynamic binarisation is drawn anew in each epoch.
     pub fn training(&self, indices: &[usize], stream: Stream, epoch: u64) -> Result<Batch> {
         self.batch(indices, stream.named("binarize").at(epoch))

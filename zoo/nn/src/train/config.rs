@@ -227,10 +227,7 @@ impl Settings {
     pub fn parse(table: &Json, stages: &[Stage]) -> Result<Self> {
         let mut all = table.clone();
         let mut parts = BTreeMap::new();
-        let names = stages
-            .iter()
-            .flat_map(|s| s.phases.iter().map(|p| p.name).chain([s.name]));
-        for name in names.filter(|name| !name.is_empty()) {
+        for name in self::parts(stages) {
             if let Some(own) = all.as_object_mut().and_then(|all| all.remove(name)) {
                 let own: PartConfig = serde_json::from_value(own)
                     .map_err(|e| Error::input(format!("settings under train.{name}: {e}")))?;
@@ -282,14 +279,19 @@ impl Settings {
     }
 }
 
+/// Names of stages and phases, which are those of their tables under `train`.
+pub(crate) fn parts(stages: &[Stage]) -> Vec<&'static str> {
+    let names = stages
+        .iter()
+        .flat_map(|s| s.phases.iter().map(|p| p.name).chain([s.name]));
+    names.filter(|name| !name.is_empty()).collect()
+}
+
 /// The schema of the table `train` for a model of these stages.
 pub(crate) fn schema(stages: &[Stage]) -> Json {
     let mut schema = schemars::schema_for!(TrainConfig).to_value();
     let parts = schemars::schema_for!(PartConfig).to_value();
-    let names = stages
-        .iter()
-        .flat_map(|s| s.phases.iter().map(|p| p.name).chain([s.name]));
-    for name in names.filter(|name| !name.is_empty()) {
+    for name in self::parts(stages) {
         let mut part = parts.clone();
         if let Some(part) = part.as_object_mut() {
             part.remove("$schema");

@@ -18,8 +18,8 @@ use zoo_sdk::{
 };
 
 pub(crate) use batches::Batches;
-pub(crate) use config::schema;
 pub use config::{PartConfig, TrainConfig};
+pub(crate) use config::{parts, schema};
 pub(crate) use evaluate::{evaluate, make};
 
 use self::{config::Settings, stage::StageState};

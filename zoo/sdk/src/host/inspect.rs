@@ -11,7 +11,7 @@ use object::{
     read::elf::{FileHeader, ProgramHeader},
 };
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use zoo_files::sha256;
 
 use super::{LoadError, Problem};
 use crate::abi::{ENTRY_SYMBOL, MAGIC, MAJOR, META_LEN, META_SYMBOL, Meta};
@@ -87,12 +87,6 @@ pub fn inspect(path: &Path, pinned: Option<&str>) -> Result<Inspected, LoadError
         bytes: bytes.len() as u64,
         metadata,
     })
-}
-
-/// SHA-256 in hex.
-pub fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn open(path: &Path) -> Result<File, LoadError> {

@@ -1,4 +1,4 @@
-//! The host's side: shared libraries as [`Plugin`](crate::Plugin)s, in this process or in one of their own.
+//! The host's side: shared libraries as [`Plugin`]s, in this process or in one of their own.
 //!
 //! [`inspect`] reads a file without running anything. [`load`] maps the library into this process, [`isolate`] starts a
 //! process that does; both give plugins that work like built-in ones. Nothing here searches for libraries: a path is what a
@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-pub use inspect::{Inspected, Metadata, check_writers, inspect, sha256};
+pub use inspect::{Inspected, Metadata, check_writers, inspect};
 #[cfg(unix)]
 pub use isolate::{isolate, serve};
 pub use library::load;

@@ -132,6 +132,7 @@ fn evaluate(session: &dyn Session) -> Result<crate::Metrics> {
         seed: 1,
         batch: 1,
         importance_samples: 0,
+        ..EvaluateRequest::default()
     };
     let images = View {
         count: 2,

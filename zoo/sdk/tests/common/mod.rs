@@ -163,6 +163,7 @@ pub fn evaluate(session: &dyn Session) -> Result<Metrics> {
         seed: 1,
         batch: 1,
         importance_samples: 0,
+        ..EvaluateRequest::default()
     };
     session.evaluate(&request, &split(), &mut Silent)
 }

@@ -1,41 +1,13 @@
 use zoo_graph::{Attribute, DType, Port};
 
-mod cases;
 mod scans;
 
 use super::*;
 use crate::{
     optimize,
-    testing::{Net, assert_same, ops, positive, random},
+    testing::{Net, assert_same, ops, positive, random, single},
 };
 use Attribute::{Int, Ints};
-use cases::{cases, single};
-
-#[test]
-fn each_rewrite_has_its_form_and_its_values() {
-    for (graph, portable, candle) in cases() {
-        let op = &graph.nodes[0].op;
-        for (target, expected) in [
-            (Target::Ort, portable),
-            (Target::Tract, portable),
-            (Target::CandleOnnx, candle.unwrap_or(portable)),
-        ] {
-            let lowered =
-                optimize(&lower(&graph, target).unwrap_or_else(|e| panic!("{e}"))).unwrap();
-            let got = ops(&lowered);
-            // What does nothing stays as an Identity from port to port.
-            let expected = if expected.is_empty() {
-                "Identity"
-            } else {
-                expected
-            };
-            assert_eq!(got, expected, "{op} for {target}");
-            assert_same(&graph, &lowered, op);
-            let bytes = crate::encode(&lowered, &[]);
-            crate::check(&bytes).unwrap_or_else(|e| panic!("{op} for {target}: {e}"));
-        }
-    }
-}
 
 #[test]
 fn transposed_convolutions_of_every_shape_are_exact_without_them() {

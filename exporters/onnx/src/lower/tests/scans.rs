@@ -1,11 +1,11 @@
 //! Scans within scans, in the form of each target.
 
-use zoo_graph::{Attribute, Graph, Port};
+use zoo_graph::{Attribute, Graph, Node, Port};
 
 use super::super::*;
 use crate::{
     Error, check, encode, optimize,
-    testing::{Net, assert_same, random},
+    testing::{Net, assert_same, ops, random},
 };
 use Attribute::{Int, Ints};
 
@@ -240,4 +240,93 @@ fn steps_without_states_become_a_loop_too() {
 fn what_has_no_loops_says_so() {
     let error = lower(&sampler(false), Target::CandleOnnx).unwrap_err();
     assert!(matches!(error, Error::Lower { .. }), "{error}");
+}
+
+/// A state that moves by what the number of the step says, as often as `steps` says: a number of the file, or else an input.
+fn repeated(steps: Option<i64>) -> Graph {
+    let outer = [Port::batched("x", &[2])];
+    let mut body = Net::inside("step", &outer);
+    body.input(Port::new("t", zoo_graph::DType::I64, []));
+    body.input(Port::new("more", zoo_graph::DType::Bool, []));
+    body.input(Port::batched("s", &[2]));
+    body.constant("rates", random(&[2], 5));
+    body.node("on", "Identity", &["more"], &[]);
+    body.node("goes_on", "Identity", &["on"], &[]);
+    body.node("time", "Cast", &["t"], &[("to", Int(1))]);
+    body.node("angles", "Mul", &["time", "rates"], &[]);
+    body.node("turned", "Add", &["s", "angles"], &[]);
+    body.node("next", "Tanh", &["turned"], &[]);
+    let body = body.outputs(&["goes_on", "next"]);
+    let mut net = Net::new("net");
+    net.input(outer[0].clone());
+    match steps {
+        None => net.input(Port::count("steps", 0, 4)),
+        Some(n) => net.constant("steps", zoo_graph::Array::i64([], [n]).unwrap()),
+    };
+    let inputs = ["steps", "", "x"];
+    net.nodes(&["end"], "Loop", &inputs, &[sub_graph(body)]);
+    net.node("y", "Neg", &["end"], &[]);
+    net.outputs(&["y"])
+}
+
+#[test]
+fn loops_of_a_known_number_of_steps_become_a_scan_for_tract() {
+    let graph = repeated(Some(3));
+    for target in [Target::Ort, Target::Tract] {
+        let written = form(&graph, target);
+        assert_same(&graph, &written, &target.to_string());
+        check(&encode(&written, &[])).unwrap_or_else(|e| panic!("{target}: {e}\n{written}"));
+        let scans = ops(&written).contains("Scan");
+        assert_eq!(scans, target == Target::Tract, "{written}");
+    }
+}
+
+#[test]
+fn loops_of_a_number_that_is_an_input_are_loops_or_step_graphs() {
+    let graph = repeated(None);
+    let message = lower(&graph, Target::Tract).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "in node \"end\" (Loop) at net.rs:1: tract cannot run it: it runs a Scan without loops inside, and no Loop; drive the \
+         steps from the host"
+    );
+    let forms = crate::export(&graph, &crate::Options::default()).unwrap();
+    let named: Vec<String> = forms
+        .iter()
+        .map(|form| format!("{}: {}", form.file_name("net"), form.runtimes.join(" ")))
+        .collect();
+    assert_eq!(
+        named,
+        ["net.onnx: ort web", "net.steps.json: ort tract candle-onnx"]
+    );
+    let crate::Content::Steps { steps, .. } = &forms[1].content else {
+        panic!("{forms:?}")
+    };
+    insta::assert_snapshot!(
+        "repeated_steps",
+        format!("{:#}", serde_json::to_value(steps).unwrap())
+    );
+    let Some(zoo_graph::Attribute::Graph(mut body)) =
+        graph.nodes[0].attributes.get("body").cloned()
+    else {
+        panic!("{graph}")
+    };
+    // The condition is computed: no host counts on it.
+    let on = body
+        .nodes
+        .iter_mut()
+        .find(|n| n.outputs[0] == "on")
+        .unwrap();
+    on.op = "Not".into();
+    let mut early = graph.clone();
+    early.nodes[0].attributes = [("body".to_string(), Attribute::Graph(body))].into();
+    let message = crate::export(&early, &crate::Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("its condition may end it"), "{message}");
+    let only_ort = crate::Options {
+        targets: vec!["ort".into(), "web".into()],
+        ..crate::Options::default()
+    };
+    assert_eq!(crate::export(&early, &only_ort).unwrap().len(), 1);
 }

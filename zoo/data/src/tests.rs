@@ -1,0 +1,6 @@
+use super::*;
+
+mod archives;
+mod formats;
+mod hostile;
+mod known;

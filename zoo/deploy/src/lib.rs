@@ -1,0 +1,18 @@
+//! What is done with a trained model: it is exported as ONNX files, verified, measured, and drawn from, on every runtime.
+
+mod draw;
+pub mod engine;
+mod error;
+mod evaluate;
+mod export;
+pub mod onnx_file;
+pub mod pretrained;
+mod reference;
+mod sample;
+mod verify;
+
+pub use error::{Error, Result};
+pub use evaluate::evaluate;
+pub use export::{ExportOptions, Exported, export};
+pub use sample::{Known, SampleOptions, Samples, sample};
+pub use verify::{Verification, VerifyOptions, verify};

@@ -1,0 +1,91 @@
+//! What a runtime is compared with: inputs to try a graph on, what the model itself makes of them, and how far values may
+//! lie from that.
+
+mod steady;
+
+use zoo_runtimes::example_inputs;
+use zoo_runtimes::parity::{Expected, Tolerance};
+use zoo_sdk::{DType, GraphInfo, Port, Session, Tensors, draw_inputs};
+
+use crate::Result;
+use crate::engine::graph;
+
+/// The tolerance for ONNX files: wider where weights are stored at half precision.
+pub(crate) fn tolerance(files: &[&[u8]]) -> Result<Tolerance> {
+    for file in files {
+        let graph = zoo_onnx::decode(file)?.graph;
+        let mut weights = graph.initializers.iter();
+        if weights.any(|i| i.value.dtype() == DType::F16) {
+            return Ok(Tolerance::of(DType::F16));
+        }
+    }
+    Ok(Tolerance::F32)
+}
+
+/// How often noise on an edge is drawn anew.
+const TRIES: u64 = 8;
+
+/// What candle computes on inputs that are good to try a graph on.
+pub(crate) fn expected(
+    session: &dyn Session,
+    graphs: &[GraphInfo],
+    info: &GraphInfo,
+    image: [usize; 3],
+    batch: usize,
+    seed: u64,
+) -> zoo_sdk::Result<Expected> {
+    let draw = |seed| probe(session, graphs, info, image, batch, seed);
+    let mut inputs = draw(seed)?;
+    let mut outputs = session.run(&info.name, &inputs)?;
+    for attempt in 1..=TRIES {
+        let rows = steady::unsteady(session, info, &inputs, &outputs)?;
+        if rows.is_empty() {
+            break;
+        }
+        let other = draw(seed.wrapping_add(attempt << 32))?;
+        steady::replace(info, &mut inputs, &other, &rows)?;
+        outputs = session.run(&info.name, &inputs)?;
+    }
+    Ok(Expected {
+        batch,
+        inputs,
+        outputs,
+    })
+}
+
+/// Inputs of batch `n` to try a graph on: noise and labels by their ports, images drawn by the model itself (never those of
+/// a data set), anything else at random in its range.
+fn probe(
+    session: &dyn Session,
+    graphs: &[GraphInfo],
+    info: &GraphInfo,
+    image: [usize; 3],
+    n: usize,
+    seed: u64,
+) -> zoo_sdk::Result<Tensors> {
+    let mut inputs = Tensors::new();
+    for port in &info.inputs {
+        let one = std::slice::from_ref(port);
+        let drawn = if port.distribution.is_some() || port.dtype == DType::I64 {
+            draw_inputs(one, n, seed, None)?
+        } else if is_image(port, image)
+            && let Some(sample) = graph(graphs, "sample")
+            && sample.name != info.name
+        {
+            let noise = draw_inputs(&sample.inputs, n, seed, None)?;
+            let mut images = session.run(&sample.name, &noise)?;
+            let images = images
+                .remove("x")
+                .ok_or_else(|| zoo_sdk::Error::Internal("the graph sample gave no x".into()))?;
+            Tensors::from([(port.name.clone(), images)])
+        } else {
+            example_inputs(one, n, seed).map_err(|e| zoo_sdk::Error::input(e.to_string()))?
+        };
+        inputs.extend(drawn);
+    }
+    Ok(inputs)
+}
+
+fn is_image(port: &Port, [c, h, w]: [usize; 3]) -> bool {
+    port.dtype == DType::F32 && port.name != "mask" && port.shape_at(1) == Some(vec![1, c, h, w])
+}

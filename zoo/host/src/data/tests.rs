@@ -1,5 +1,0 @@
-use super::*;
-
-mod archives;
-mod formats;
-mod hostile;

@@ -1,2 +1,0 @@
-mod checkpoints;
-mod training;
