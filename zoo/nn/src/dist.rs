@@ -11,10 +11,7 @@ use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Binarization, Error, GraphFn, Losses, Metrics, Net, Port, Result, ScanStep, Value, concat,
-    loss, scan,
-};
+use crate::{Binarization, Error, Losses, Metrics, Port, Result, Value, concat, loss};
 
 /// The loss of a model of exact likelihood: the mean of -log p(x), given as `nll [N]` in nats.
 pub fn nll_loss(nll: &Value) -> Losses {
@@ -257,82 +254,31 @@ fn noise_of(inputs: &[Value]) -> Value {
     })
 }
 
-/// Draws binary images (N,C,H,W) value after value, for networks that see an image as a list of its D values.
-///
-/// `inputs` are the noise, and where a part of the image is given, the image and its mask. Each of `weights`, `[.., D, ..]`, is cut along the axis beside it: a slice
-/// for each value. `logit(states, slices)` gives that of the next value being 1, `[N,1]`, and `next(states, slices, x)` the states once it is known to be `x [N,1]`.
-#[track_caller]
-pub fn draw_list(
-    inputs: &[&Value],
-    states: &[Value],
-    weights: &[(&Value, usize)],
-    logit: impl Fn(&[Value], &[Value]) -> Value,
-    next: impl Fn(&[Value], &[Value], &Value) -> Vec<Value>,
-) -> Value {
-    let pixel = PixelDistribution::BINARY;
-    let lists: Vec<Value> = inputs.iter().map(|input| input.flatten(1)).collect(); // (N,D)
-    let mut slices = weights.to_vec();
-    slices.extend(lists.iter().map(|list| (list, 1)));
-    let drawn = scan(states, &slices, &[1], |states, slices| {
-        let (weights, inputs) = slices.split_at(weights.len());
-        let inputs: Vec<Value> = inputs.iter().map(|input| input.unsqueeze(1)).collect(); // (N,1)
-        let logit = logit(states, weights); // (N,1)
-        let (x, ()) = pixel.draw_pixel(&inputs, |_| (logit.clone(), ())); // (N,1)
-        ScanStep {
-            states: next(states, weights, &x),
-            outputs: vec![x.squeeze(1)],
-        }
-    });
-    let image = inputs.first().map_or(&[][..], |input| input.dims());
-    let mut shape: Vec<i64> = image.iter().map(|&side| side as i64).collect();
-    if let Some(batch) = shape.first_mut() {
-        *batch = -1;
-    }
-    drawn.outputs[0].reshape(&shape) // (N,C,H,W)
-}
-
 impl PixelDistribution {
-    /// The colours `[N,C]` of a pixel, drawn one after the other, and what `network` gives beside at the last.
+    /// The colours `[N,C]` of a pixel, drawn one after the other.
     ///
     /// `inputs` are the noise `[N,C]`, and where a part of the image is given, its pixel and its mask `[N,C]`, 1 for what is given. `network` gets the pixel as
     /// far as it is known, zeros for the rest, and gives the parameters `[N,C*K]`.
     #[track_caller]
-    pub fn draw_pixel<T>(
-        &self,
-        inputs: &[Value],
-        network: impl Fn(&Value) -> (Value, T),
-    ) -> (Value, T) {
-        let noise = noise_of(inputs);
-        let colours = colours_of(&noise);
-        let mut x = &noise * 0.0;
-        let mut colour = 0;
-        loop {
-            let (parameters, beside) = network(&x);
-            let own = colour_of(&noise, colour).squeeze(1); // [N]
-            let drawn = self.draw_colour(&parameters, &x, colour, &own);
-            x = put(&x, colour, &drawn, inputs);
-            colour += 1;
-            if colour == colours {
-                return (x, beside);
-            }
-        }
-    }
-
-    /// The colours `[N,C]` of a pixel whose `parameters [N,P]` depend on none of them; `inputs` as for [`PixelDistribution::draw_pixel`].
-    #[track_caller]
-    pub fn draw_colours(&self, parameters: &Value, inputs: &[Value]) -> Value {
+    pub(crate) fn draw_pixel(&self, inputs: &[Value], network: impl Fn(&Value) -> Value) -> Value {
         let noise = noise_of(inputs);
         let mut x = &noise * 0.0;
         for colour in 0..colours_of(&noise) {
             let own = colour_of(&noise, colour).squeeze(1); // [N]
-            let drawn = self.draw_colour(parameters, &x, colour, &own);
+            let drawn = self.draw_colour(&network(&x), &x, colour, &own);
             x = put(&x, colour, &drawn, inputs);
         }
         x
     }
+
+    /// The colours `[N,C]` of a pixel whose `parameters [N,P]` depend on none of them; `inputs` as for [`PixelDistribution::draw_pixel`].
+    #[track_caller]
+    pub(crate) fn draw_colours(&self, parameters: &Value, inputs: &[Value]) -> Value {
+        self.draw_pixel(inputs, |_| parameters.clone())
+    }
 }
 
-/// The graphs that [`autoregressive_graphs`] gives, for a model's description.
+/// The graphs of an [`Autoregressive`](crate::Autoregressive) model, for its description.
 pub const GRAPHS: &[(&str, &str)] = &[
     ("log_prob", "log p(x) in nats, exact"),
     ("sample", "images from uniform noise"),
@@ -341,29 +287,6 @@ pub const GRAPHS: &[(&str, &str)] = &[
         "a partly given image, the rest drawn from uniform noise",
     ),
 ];
-
-/// The graphs `log_prob`, `sample` and `complete` of a model of exact likelihood for images `[C,H,W]`.
-///
-/// `nll` gives -log p(x) `[N]` in nats of images x `[N,C,H,W]`. `draw` gives images from what the ports of [`sample_ports`] or [`complete_ports`] hold.
-pub fn autoregressive_graphs<M: 'static>(
-    image: [usize; 3],
-    nll: fn(&M, &Net, &Value) -> Value,
-    draw: fn(&M, &Net, &[&Value]) -> Value,
-) -> Vec<GraphFn<M>> {
-    let port = || [Port::image("x", image)];
-    let log_prob = move |m: &M, net: &Net, io: &[Value]| -nll(m, net, &io[0]);
-    let draw = move |m: &M, net: &Net, io: &[Value]| draw(m, net, &io.iter().collect::<Vec<_>>());
-    vec![
-        GraphFn::new(
-            "log_prob",
-            port(),
-            [Port::batched("log_prob", &[])],
-            log_prob,
-        ),
-        GraphFn::new("sample", sample_ports(image), port(), draw),
-        GraphFn::new("complete", complete_ports(image), port(), draw),
-    ]
-}
 
 /// Ports of a graph `sample`: uniform noise for every colour of every pixel.
 pub fn sample_ports(image: [usize; 3]) -> Vec<Port> {

@@ -282,7 +282,7 @@ impl<F: Fn(&Field) -> Field> Drawing<F> {
             }
         };
         let x = match self.by_colour {
-            true => pixel.draw_pixel(inputs, |x| (parameters(Some(x)), ())).0,
+            true => pixel.draw_pixel(inputs, |x| parameters(Some(x))),
             false => pixel.draw_colours(&parameters(None), inputs),
         };
         let image = self.run.again(Phase::After, self.colours, Some(x.clone()));

@@ -227,3 +227,6 @@ fn sum(a: &Field, b: &Field) -> Field {
 fn product(a: &Field, b: &Field) -> Field {
     Field::combined(&[a, b], a.maps(), |all| &all[0] * &all[1])
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use crate::{Error, Init, Net, Result, Value, concat};
 
 /// y_i = sum_{j<i} W_ij x_j over lists of D values, with `weight [D,D]` that starts at 0.
 #[derive(Clone, Debug)]
-pub struct CausalLinear {
+pub(crate) struct CausalLinear {
     weight: Value,
     /// 1 where W_ij counts: below the diagonal, and not too far.
     mask: Value,

@@ -5,11 +5,8 @@
 mod causal;
 mod masked;
 
-pub use causal::CausalLinear;
-pub use masked::{
-    Carried, LayersAtPixel, Mask, MaskedConfig, MaskedConv2d, Neighbourhood, RowByRow,
-    RowByRowLayers, RowPart, check_masked,
-};
+pub(crate) use causal::CausalLinear;
+pub use masked::{Mask, MaskedConfig, MaskedConv2d, check_masked};
 
 use crate::{Init, Mode, Net, Result, Value, value::Outcome};
 
