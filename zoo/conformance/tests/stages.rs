@@ -28,7 +28,7 @@ impl TwoStage {
         let z = net.linear("encode", &x.flatten(1), 4); // (N,4)
         // As ActNorm does: of unit variance over the first batch.
         let scale = net.param_from_data("scale", &[4], Init::Constant(1.0), || {
-            z.sqr().mean(&[0], false).powf(-0.5)
+            1.0 / z.sqr().mean(&[0], false).sqrt()
         });
         z * scale
     }

@@ -181,15 +181,21 @@ impl TrainConfig {
                     .is_some_and(|s| !(0.0..1e12).contains(&s)),
                 "max_seconds must be between 0 and 1e12",
             ),
-            (
-                config.epochs.is_none() && config.steps.is_none() && config.max_seconds.is_none(),
-                "epochs: one of epochs, steps and max_seconds must say when to stop",
-            ),
         ];
         match problems.iter().find(|(wrong, _)| *wrong) {
             Some((_, message)) => Err(Error::input(format!("{name}.{message}"))),
             None => Ok(config),
         }
+    }
+
+    /// That something says when it ends.
+    fn check_length(&self, name: &str) -> Result<()> {
+        if self.epochs.is_none() && self.steps.is_none() && self.max_seconds.is_none() {
+            return Err(Error::input(format!(
+                "{name}.epochs: one of epochs, steps and max_seconds must say when to stop"
+            )));
+        }
+        Ok(())
     }
 
     /// The step to stop at; the fewer where both epochs and steps are given.
@@ -273,6 +279,7 @@ impl Settings {
                 phases.push((TrainConfig::parse(&merged, &table_of(phase.name))?, repeats));
             }
             let config = TrainConfig::parse(&base, &table_of(stage.name))?;
+            config.check_length(&table_of(stage.name))?;
             settings.stages.push((config, phases));
         }
         Ok(settings)
