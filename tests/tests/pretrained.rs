@@ -61,6 +61,11 @@ fn bundles_compute_the_same_on_every_runtime() {
 #[test]
 fn the_same_noise_draws_the_same_images() {
     for bundle in bundles() {
+        let graphs = registry().describe(&bundle.model).unwrap().graphs.clone();
+        if !graphs.contains_key("sample") {
+            println!("{}: the model draws nothing", bundle.name);
+            continue;
+        }
         // One of 256 levels: noise may lie so close to an edge that rounding decides, and what follows differs. Most images have no such pixel.
         let (count, differing) = match bundle.model.as_str() {
             "pixelcnn-pp" => (32, 3),

@@ -30,6 +30,9 @@ impl Default for Config {
     }
 }
 
+/// Of the standard logistic distribution: pi^2 / 3.
+const LOGISTIC_VARIANCE: f64 = std::f64::consts::PI * std::f64::consts::PI / 3.0;
+
 /// The model: x (N,C,H,W) <-> z (N,D).
 pub struct Nice {
     config: Config,
@@ -78,6 +81,15 @@ impl Nice {
     fn scale(&self, net: &Net) -> Value {
         net.param("scale", &[self.values()], Init::Constant(0.0))
     }
+
+    /// The same while h (N,D) is there: it starts where the first batch has the prior's variance, far from which Adam would take thousands of steps.
+    fn scale_of(&self, net: &Net, h: &Value) -> Value {
+        net.param_from_data("scale", &[self.values()], Init::Constant(0.0), || {
+            let mean = h.mean(&[0], true); // (1,D)
+            let variance = (h - mean).sqr().mean(&[0], false); // (D)
+            (LOGISTIC_VARIANCE / (variance + 1e-6)).log() * 0.5
+        })
+    }
 }
 
 /// (N,D) -> the even and the odd dimensions (N,D/2) each
@@ -94,7 +106,7 @@ fn together([even, odd]: &[Value; 2]) -> Value {
 impl Flow for Nice {
     fn forward(&self, net: &Net, x: &Value) -> (Value, Value) {
         let h = together(&self.couple(net, apart(&x.flatten(1)), Direction::Forward)); // (N,D)
-        let scale = self.scale(net); // (D)
+        let scale = self.scale_of(net, &h); // (D)
         // A coupling moves no volume: the scale alone has a determinant.
         let log_det = (&h * 0.0 + &scale).sum(&[1], false); // (N)
         (h * scale.exp(), log_det)

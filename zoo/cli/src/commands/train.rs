@@ -86,8 +86,9 @@ pub fn run(args: Train, globals: &Globals) -> Result {
         ..TrainOptions::new(args.model, &args.out)
     };
     let mut shown = Training::new();
+    let registry = globals.registry()?;
     let trained = zoo_runs::train(
-        &globals.registry()?,
+        &registry,
         &options,
         &|| signals.received().is_some(),
         &mut shown,
@@ -126,8 +127,14 @@ pub fn run(args: Train, globals: &Globals) -> Result {
     if samples.is_dir() {
         text.push_str(&format!("  samples  {}\n", samples.display()));
     }
+    // Not every model draws: an autoencoder does not.
+    let description = registry.describe(&options.model)?;
+    let sample = match description.graphs.contains_key("sample") {
+        true => format!("zoo sample {out} --out grid.png, "),
+        false => String::new(),
+    };
     text.push_str(&format!(
-        "next: zoo sample {out} --out grid.png, zoo eval {out}, zoo export {out} --out BUNDLE\n"
+        "next: {sample}zoo eval {out}, zoo export {out} --out BUNDLE\n"
     ));
     print(&text)?;
     Ok(Outcome::Done)

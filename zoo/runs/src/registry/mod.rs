@@ -101,11 +101,8 @@ impl std::fmt::Debug for Registry {
 /// `names`, those most like `name` first.
 pub(crate) fn nearest_first<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut names: Vec<String> = names.map(str::to_owned).collect();
-    names.sort_by(|a, b| {
-        strsim::jaro_winkler(name, b)
-            .total_cmp(&strsim::jaro_winkler(name, a))
-            .then_with(|| a.cmp(b))
-    });
+    names.sort();
+    names.sort_by_key(|known| strsim::damerau_levenshtein(name, known));
     names
 }
 

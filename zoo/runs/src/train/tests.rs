@@ -361,13 +361,13 @@ fn training_starts_from_the_weights_of_another_run() {
     };
     let error = from("decoder").unwrap_err().to_string();
     assert!(
-        error.contains("has no part \"decoder\"; it has weight"),
+        error.contains("has no part \"decoder\"; it has net"),
         "{error}"
     );
-    from("weight").unwrap();
+    from("net").unwrap();
     let config = fs::read_to_string(folder.path().join("third/config.toml")).unwrap();
     assert!(
-        config.contains(&format!("init_from = \"{}:weight\"", first.display())),
+        config.contains(&format!("init_from = \"{}:net\"", first.display())),
         "{config}"
     );
 }
