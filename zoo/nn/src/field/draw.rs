@@ -6,8 +6,8 @@ use super::{
     Field, Form,
     grid::{Grid, repeated},
     layer::{AtPixel, AtRow, Knows, part, unknown},
-    masked::Together,
     run::{Now, Phase, Run},
+    together::Together,
 };
 use crate::{Error, Net, Pixel, Raster, Result, Row, Value, dist::PixelDistribution, raster_scan};
 

@@ -1,5 +1,7 @@
 //! How a layer goes on by a row and by a pixel.
 
+use std::any::Any;
+
 use super::grid::{NewPixel, NewRow};
 use crate::Value;
 
@@ -76,8 +78,8 @@ pub(crate) trait Layer: std::fmt::Debug {
         let _ = (x, at);
     }
 
-    /// As a window, which is drawn together with others that are alike.
-    fn as_window(&self) -> Option<&super::window::Drawn> {
+    /// Itself, where it is a `Windowed` that may be drawn together with others that are alike.
+    fn as_window(&self) -> Option<&dyn Any> {
         None
     }
 }

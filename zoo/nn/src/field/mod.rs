@@ -19,7 +19,9 @@ mod masked;
 mod recurrent;
 mod resize;
 mod run;
+mod together;
 mod window;
+mod windowed;
 
 use std::{
     ops::{Add, Mul},

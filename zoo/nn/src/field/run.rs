@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     layer::{AtPixel, AtRow, Gives, Knows, Layer, part, unknown},
-    masked::Together,
+    together::{Together, alike},
+    windowed::Windowed,
 };
 use crate::{Error, Result, Value};
 
@@ -71,6 +72,12 @@ pub(super) struct Planned {
     pub knows: Knows,
     /// Where it is drawn together with others: with which, and its place among them.
     pub together: Option<(usize, usize)>,
+}
+
+impl Planned {
+    fn as_window(&self) -> Option<&Windowed> {
+        self.layer.as_window()?.downcast_ref()
+    }
 }
 
 /// A sum of a field that knows whole rows and one that knows pixels.
@@ -487,11 +494,11 @@ impl Run {
             .iter()
             .enumerate()
             .filter(|(_, planned)| planned.knows == Knows::Left)
-            .filter_map(|(i, planned)| Some((i, planned.layer.as_window()?)));
-        for members in super::masked::alike(of_pixels) {
+            .filter_map(|(i, planned)| Some((i, planned.as_window()?)));
+        for members in alike(of_pixels) {
             let windows: Vec<_> = members
                 .iter()
-                .filter_map(|&i| layers[i].layer.as_window())
+                .filter_map(|&i| layers[i].as_window())
                 .collect();
             let with = Together::new(&windows);
             for (place, &i) in members.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Tensors that compute and record.
 
+mod grad;
 mod operation;
 mod tape;
 
@@ -7,8 +8,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
+pub use grad::{GradOptions, Gradients, grad};
 pub(crate) use operation::{Outcome, attempt, op, op_list, op_results};
-pub use tape::{GradOptions, Gradients, grad, twice_differentiable};
+pub use tape::twice_differentiable;
 pub(crate) use tape::{Node, Pull, Sink, without_gradients};
 
 use crate::{Error, Result, memory::Held, recorder::Origin};
