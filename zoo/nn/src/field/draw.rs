@@ -36,6 +36,8 @@ struct Drawing<F> {
     grid: Option<Grid>,
     /// Whether a layer sees a pixel's own colours: then the network runs for each of them.
     by_colour: bool,
+    /// Whether layers keep of the image itself alone.
+    image_alone: bool,
 }
 
 impl<F: Fn(&Field) -> Field> Drawing<F> {
@@ -74,6 +76,7 @@ impl<F: Fn(&Field) -> Field> Drawing<F> {
             levels => Some(Grid::new(width, levels, like.tensor()?.device())?),
         };
         Ok(Self {
+            image_alone: run.keeps_image_alone(),
             run,
             network,
             like: (*like).clone(),
@@ -285,8 +288,12 @@ impl<F: Fn(&Field) -> Field> Drawing<F> {
             true => pixel.draw_pixel(inputs, |x| parameters(Some(x))),
             false => pixel.draw_colours(&parameters(None), inputs),
         };
-        let image = self.run.again(Phase::After, self.colours, Some(x.clone()));
-        (self.network)(&image.into());
+        if self.image_alone {
+            self.run.keep_image(&x);
+        } else {
+            let image = self.run.again(Phase::After, self.colours, Some(x.clone()));
+            (self.network)(&image.into());
+        }
 
         let now = self.run.now.take();
         let plan = self.run.plan.borrow();

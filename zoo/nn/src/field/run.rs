@@ -70,6 +70,8 @@ pub(super) struct Planned {
     /// Which of the fields that are read its input is.
     pub read: Option<usize>,
     pub knows: Knows,
+    /// Whether its input is the image itself.
+    pub of_image: bool,
     /// Where it is drawn together with others: with which, and its place among them.
     pub together: Option<(usize, usize)>,
 }
@@ -407,6 +409,7 @@ impl Run {
             layer,
             read,
             knows: x.knows,
+            of_image: x.number == 0,
             together: None,
         });
     }
@@ -459,6 +462,25 @@ impl Run {
         now.pixels[i] = at;
         if let Some(read) = read {
             now.read[read] = Some(x.clone());
+        }
+    }
+
+    /// Whether layers keep of the image itself alone, so that the network need not run to keep it.
+    pub fn keeps_image_alone(&self) -> bool {
+        let plan = self.plan.borrow();
+        let mut own = plan.layers.iter().filter(|p| p.knows == Knows::Own);
+        own.all(|planned| planned.of_image)
+    }
+
+    /// Leaves what the next pixel and the row below are to see of the image, whose pixel is known.
+    #[track_caller]
+    pub fn keep_image(&self, x: &Value) {
+        self.phase.set(Phase::After);
+        let plan = self.plan.borrow();
+        for (i, planned) in plan.layers.iter().enumerate() {
+            if planned.of_image {
+                self.keep(i, &*planned.layer, planned.read, planned.together, x);
+            }
         }
     }
 
