@@ -1,6 +1,6 @@
 //! Every operation of `zoo_nn::Value`: recorded, exported, and equal to candle on every runtime found.
 //!
-//! A new operation needs one row here and one in `zoo/nn/tests/gradients.rs`.
+//! A new operation needs one row here and one in `zoo/nn/tests/gradients/main.rs`.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use zoo_nn::{

@@ -20,7 +20,7 @@ fn small() -> (nice::Config, realnvp::Config) {
 }
 
 /// Holds both models, with random weights of this size, to a requirement.
-fn each(image: [usize; 3], size: f64, nice: impl Fn(Nice, Net), realnvp: impl Fn(RealNvp, Net)) {
+fn each(image: [usize; 3], size: f32, nice: impl Fn(Nice, Net), realnvp: impl Fn(RealNvp, Net)) {
     let (small_nice, small_realnvp) = small();
     let (model, net) = random::<Nice>(&small_nice, image, 0, size).unwrap();
     nice(model, net);

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Whether a kernel may compute in one pass what is composed of other operations: not in a trace, which needs the parts that ONNX has, nor where gradients are
-/// to be differentiated again. `tests/gradients.rs` holds both forms together.
+/// to be differentiated again. `tests/gradients/main.rs` holds both forms together.
 fn may_fuse(inputs: &[&Value]) -> bool {
     let ready = |value: &&Value| {
         let computed = value.get();

@@ -177,8 +177,14 @@ impl Value {
         )
     }
 
-    /// Zeros of this value's shape, but with `count` places along `axis`: for gradients, which no trace records.
-    pub(crate) fn zeros_beside(&self, axis: usize, count: usize) -> Self {
+    /// The value between so many zeros along `axis`: for gradients, which no trace records.
+    pub(crate) fn between_zeros(&self, axis: usize, before: usize, after: usize) -> Self {
+        let zeros = |count| self.zeros_beside(axis, count);
+        concat(&[&zeros(before), self, &zeros(after)], axis as i64)
+    }
+
+    /// Zeros of this value's shape, but with `count` places along `axis`.
+    fn zeros_beside(&self, axis: usize, count: usize) -> Self {
         let make = |x: &Computed| {
             let mut shape = x.dims().to_vec();
             shape[axis] = count;

@@ -2,7 +2,7 @@
 //!
 //! An operation says its vector-Jacobian product on values ([`Pull`]), so that a gradient is a value that can be differentiated again. Beside it may stand
 //! a raw way back ([`Sink`]) for f32 on the CPU, which takes the first derivative faster and keeps less: gradients are accumulated in place, the first one
-//! moves, nothing is computed for data, and memory goes back as soon as the pass has gone by. `tests/gradients.rs` holds both together.
+//! moves, nothing is computed for data, and memory goes back as soon as the pass has gone by. `tests/gradients/main.rs` holds both together.
 
 use std::{
     cell::Cell,

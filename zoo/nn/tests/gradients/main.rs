@@ -2,69 +2,15 @@
 //! f64, and the raw way back against the one on values.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
-use zoo_nn::{
-    DType, Device, GradOptions, Stream, Tensor, Value, concat, grad, loss, twice_differentiable,
-};
+mod inputs;
+
+use zoo_nn::{DType, Device, GradOptions, Tensor, Value, concat, grad, loss, twice_differentiable};
+
+use inputs::{fixed, input, levels, rows_above, weigh};
 
 type Function = fn(&Value) -> Value;
 /// A name, the shape of its input, and what is computed from it.
 type Row = (&'static str, &'static [usize], Function);
-
-/// Numbers away from 0, where relu and its kin bend.
-fn input(shape: &[usize], dtype: DType) -> Tensor {
-    let away = |x: &f32| {
-        if x.abs() < 0.05 {
-            x + 0.1f32.copysign(*x)
-        } else {
-            *x
-        }
-    };
-    let values: Vec<f32> = Stream::new(4)
-        .normal(shape.iter().product())
-        .iter()
-        .map(away)
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu)
-        .unwrap()
-        .to_dtype(dtype)
-        .unwrap()
-}
-
-fn fixed(shape: &[usize], like: &Value, name: &str) -> Value {
-    let values = Stream::new(5).named(name).normal(shape.iter().product());
-    Value::constant(
-        Tensor::from_vec(values, shape, &Device::Cpu)
-            .unwrap()
-            .to_dtype(like.dtype())
-            .unwrap(),
-    )
-}
-
-/// A number that depends on every element of y in its own way.
-fn weigh(y: &Value, name: &str) -> Value {
-    let weights = Stream::new(6)
-        .named(name)
-        .uniform(y.dims().iter().product());
-    let weights = Tensor::from_vec(weights, y.dims(), &Device::Cpu)
-        .unwrap()
-        .to_dtype(y.dtype())
-        .unwrap();
-    (y * Value::constant(weights)).flatten(0).sum(&[0], false)
-}
-
-/// The mask of a 3 x 3 window that sees the rows above and what stands left.
-fn rows_above(like: &Value) -> Value {
-    let taps = [1f32, 1., 1., 1., 0., 0., 0., 0., 0.];
-    let mask = Tensor::from_slice(&taps, (1, 1, 3, 3), &Device::Cpu).unwrap();
-    Value::constant(mask.to_dtype(like.dtype()).unwrap())
-}
-
-/// Pixels of 256 levels, the lowest and the highest among them.
-fn levels(shape: &[usize], like: &Value) -> Value {
-    let x = fixed(shape, like, "pixels") * 0.7;
-    let level = (x + 0.5).clip(0.0, 1.0) * 255.0;
-    level.floor() * (1.0 / 255.0)
-}
 
 /// Every operation, and what its gradient has to go through.
 const TABLE: &[Row] = &[
@@ -479,7 +425,7 @@ fn a_failed_value_says_where_through_all_that_follows() {
     assert_eq!(y.dims(), [0usize; 0]);
     let message = y.scalar().unwrap_err().to_string();
     assert!(
-        message.starts_with("Gemm at zoo/nn/tests/gradients.rs:")
+        message.starts_with("Gemm at zoo/nn/tests/gradients/main.rs:")
             && message.contains(&format!(":{line}: the layer takes 2 values a row")),
         "{message}"
     );
