@@ -162,7 +162,7 @@ impl Model for Nice {
                 "model.couplings must be at least 2, so that every dimension moves, and model.hidden at least 1",
             ));
         }
-        if data.pixels() % 2 != 0 {
+        if !data.pixels().is_multiple_of(2) {
             return Err(Error::input(format!(
                 "images of {:?} do not fall into two halves: nice takes an even number of values",
                 data.image

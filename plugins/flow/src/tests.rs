@@ -86,11 +86,12 @@ fn log_det(mut rows: Vec<Vec<f64>>) -> f64 {
         let pivot = (i..n).max_by(|&a, &b| rows[a][i].abs().total_cmp(&rows[b][i].abs()));
         rows.swap(i, pivot.unwrap());
         total += rows[i][i].abs().ln();
-        for j in i + 1..n {
-            let factor = rows[j][i] / rows[i][i];
-            for k in i..n {
-                rows[j][k] -= factor * rows[i][k];
-            }
+        let (above, below) = rows.split_at_mut(i + 1);
+        let pivot = &above[i][i..];
+        for row in below {
+            let factor = row[i] / pivot[0];
+            let values = row[i..].iter_mut().zip(pivot);
+            values.for_each(|(value, pivot)| *value -= factor * pivot);
         }
     }
     total

@@ -14,12 +14,12 @@ type Place = Vec<String>;
 
 #[test]
 fn modules_depend_one_way() {
+    let mut found = Vec::new();
     for folder in super::package_folders() {
         let crate_folder = folder.strip_prefix(super::root()).unwrap().display();
         let krate = Crate::read(&folder.join("src"));
         for (parent, uses) in krate.uses_between_siblings() {
             for circle in circles(&uses) {
-                let parent = parent.join("::");
                 let within = |name: &String| circle.contains(name);
                 let inner = uses.iter().filter(|(from, _)| within(from));
                 let lines: Vec<String> = inner
@@ -27,18 +27,19 @@ fn modules_depend_one_way() {
                     .filter(|(_, to, _)| within(to))
                     .map(|(from, to, how)| format!("  {from} uses {to}: {how}"))
                     .collect();
-                panic!(
-                    "{crate_folder}, in {:?}: modules use each other in a circle; move what both need below them\n{}",
-                    if parent.is_empty() {
-                        "the crate"
-                    } else {
-                        &parent
-                    },
-                    lines.join("\n")
-                );
+                let place = match parent.as_slice() {
+                    [] => "at its top".into(),
+                    parent => format!("in {}", parent.join("::")),
+                };
+                found.push(format!("{crate_folder}, {place}:\n{}", lines.join("\n")));
             }
         }
     }
+    assert!(
+        found.is_empty(),
+        "modules use each other in a circle; move what both need below them\n{}",
+        found.join("\n")
+    );
 }
 
 /// For each module those that it uses, with a path that says so.

@@ -360,7 +360,7 @@ mod tests {
         let device = Device::Cpu;
         let fresh = both(&Params::fresh(7, &device)).unwrap();
         let given = |name: &str| {
-            let array = zoo_sdk::Array::f32(&[2], vec![5.0, 6.0]).unwrap();
+            let array = zoo_sdk::Array::f32([2], vec![5.0, 6.0]).unwrap();
             Tensors::from([(name.to_owned(), array)])
         };
         let params = Params::partly(given("decoder.weight"), "decoder", 7, &device);

@@ -329,7 +329,6 @@ macro_rules! arithmetic {
         impl Value {$(
             $(#[$doc])*
             #[track_caller]
-            #[expect(clippy::should_implement_trait, reason = "the operators are these")]
             pub fn $name(&self, other: &Self) -> Self {
                 let pull: fn(&mut Pull<'_>) = $pull;
                 op($op, [self, other], |[x, y]| Ok(kernels::arithmetic($kernel, x, y, pull)?), |_| Ok(()))
@@ -423,7 +422,6 @@ truth! {
 impl Value {
     /// Where the truth value does not hold.
     #[track_caller]
-    #[expect(clippy::should_implement_trait, reason = "truth values are values")]
     pub fn not(&self) -> Self {
         op(
             "Not",

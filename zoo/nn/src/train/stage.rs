@@ -104,13 +104,11 @@ impl StageState {
     /// The phases that update with the batch numbered `repeat`: those with fewer updates take the last ones, so that what phases share is of one batch.
     pub fn due(&mut self, repeat: u64) -> impl Iterator<Item = &mut PhaseState> {
         let (repeats, begins) = (self.repeats, self.begins);
-        self.phases
-            .iter_mut()
-            .filter(move |phase| repeat + phase.repeats >= repeats)
-            .map(move |phase| {
-                phase.begins = begins;
-                phase
-            })
+        for phase in &mut self.phases {
+            phase.begins = begins;
+        }
+        let due = move |phase: &&mut PhaseState| repeat + phase.repeats >= repeats;
+        self.phases.iter_mut().filter(due)
     }
 
     /// The first phase's step size for the step after `step` steps.
