@@ -17,7 +17,10 @@
 pub mod nice;
 pub mod realnvp;
 
-use zoo_nn::{GraphFn, Metrics, ModelPlugin, Net, Plugin, Port, Result, Value, dist::nll_metrics};
+use zoo_nn::{
+    Batch, GraphFn, Metrics, ModelPlugin, Net, Plugin, Port, Result, StepCx, Value,
+    dist::nll_metrics,
+};
 
 pub use nice::Nice;
 pub use realnvp::RealNvp;
@@ -73,6 +76,17 @@ pub trait Flow: Sized + Send + Sync + 'static {
         values * LEVELS.ln() - self.prior(&z) - log_det
     }
 
+    /// The same of a batch, by the step's own noise: (N)
+    fn batch_nll(&self, batch: &Batch, cx: &StepCx) -> Value {
+        let noise = cx.uniform("dequantise", &self.image()); // (N,C,H,W)
+        self.nll(&cx.net(), &batch.image(), &noise)
+    }
+
+    /// `nll_nats` and `bits_per_dim` of a batch, by one dequantisation.
+    fn metrics(&self, batch: &Batch, cx: &StepCx) -> Result<Metrics> {
+        nll_metrics(&self.batch_nll(batch, cx), self.image().iter().product())
+    }
+
     /// x (N,C,H,W) in [0,1] -> z (N,D), from the middle of each level
     fn encode(&self, net: &Net, x: &Value) -> Value {
         self.forward(net, &((x * (LEVELS - 1.0) + 0.5) / LEVELS)).0
@@ -126,11 +140,6 @@ fn graphs<M: Flow>(model: &M) -> Vec<GraphFn<M>> {
             |m: &M, net, io| m.decode(net, &m.drawn(&io[0])),
         ),
     ]
-}
-
-/// `nll_nats` and `bits_per_dim` of images (N,C,H,W), by one dequantisation.
-fn metrics<M: Flow>(model: &M, net: &Net, x: &Value, noise: &Value) -> Result<Metrics> {
-    nll_metrics(&model.nll(net, x, noise), model.image().iter().product())
 }
 
 #[cfg(test)]

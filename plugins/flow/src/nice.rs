@@ -7,7 +7,7 @@ use zoo_nn::{
     StepCx, Value, concat, dist::nll_loss,
 };
 
-use crate::{Direction, Flow, GRAPHS, graphs, metrics};
+use crate::{Direction, Flow, GRAPHS, graphs};
 
 /// Settings of [`Nice`]. The default is the paper's network for MNIST.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -175,13 +175,11 @@ impl Model for Nice {
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        let noise = cx.uniform("dequantise", &self.image); // (N,C,H,W)
-        Ok(nll_loss(&self.nll(&cx.net(), &batch.image(), &noise)))
+        Ok(nll_loss(&self.batch_nll(batch, cx)))
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        let noise = cx.uniform("dequantise", &self.image); // (N,C,H,W)
-        metrics(self, &cx.net(), &batch.image(), &noise)
+        self.metrics(batch, cx)
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

@@ -10,7 +10,7 @@ use zoo_nn::{
     loss::{per_image, standard_normal_log_prob},
 };
 
-use crate::{Direction, Flow, GRAPHS, graphs, metrics};
+use crate::{Direction, Flow, GRAPHS, graphs};
 
 /// Pixels are squeezed into (alpha, 1 - alpha) before their logit is taken (section 4.1).
 const ALPHA: f64 = 0.05;
@@ -289,13 +289,11 @@ impl Model for RealNvp {
     }
 
     fn loss(&self, _: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
-        let noise = cx.uniform("dequantise", &self.image); // (N,C,H,W)
-        Ok(nll_loss(&self.nll(&cx.net(), &batch.image(), &noise)))
+        Ok(nll_loss(&self.batch_nll(batch, cx)))
     }
 
     fn evaluate(&self, batch: &Batch, cx: &mut StepCx) -> Result<Metrics> {
-        let noise = cx.uniform("dequantise", &self.image); // (N,C,H,W)
-        metrics(self, &cx.net(), &batch.image(), &noise)
+        self.metrics(batch, cx)
     }
 
     fn graphs(&self) -> Vec<GraphFn<Self>> {

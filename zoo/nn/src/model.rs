@@ -8,9 +8,9 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use zoo_graph::Port;
-use zoo_sdk::{DataSpec, Metrics, Stream};
+use zoo_sdk::{DataSpec, Metrics, Stream, is_below};
 
-use crate::{Error, Mode, Net, Result, Value, net::Dice, params::is_below};
+use crate::{Error, Mode, Net, Result, Value, net::Dice};
 
 /// A generative model: its settings, the losses of its networks, and the graphs it ships.
 ///

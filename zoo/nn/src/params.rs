@@ -9,7 +9,7 @@ use std::{
 };
 
 use candle_core::{Device, Tensor, Var};
-use zoo_sdk::{Stream, Tensors};
+use zoo_sdk::{Stream, Tensors, is_below};
 
 use crate::{Error, Result, Value, array::array_of, recorder::Origin};
 
@@ -46,14 +46,6 @@ impl Init {
                 .collect(),
         }
     }
-}
-
-/// Whether a parameter stands at or below a path; the empty path is all.
-pub(crate) fn is_below(path: &str, part: &str) -> bool {
-    part.is_empty()
-        || path
-            .strip_prefix(part)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The elements of a given weight, which is then no longer left over.

@@ -25,6 +25,7 @@ pub use draw::draw_inputs;
 pub use message::{
     Checkpoint, Control, DENSITY_FAMILIES, Description, EvaluateRequest, Event, GraphInfo,
     LossTerm, OpenRequest, Paper, SHOWN_IMAGE, StateRecord, StopReason, TrainReport, TrainRequest,
+    is_below,
 };
 pub use plugin::{Context, Plugin, Session, Silent};
 pub use rng::Stream;

@@ -92,6 +92,14 @@ pub struct TrainRequest {
     pub init_part: Option<String>,
 }
 
+/// Whether the weight called `path` belongs to the part of a model at the path `part`; the empty path is all of it.
+pub fn is_below(path: &str, part: &str) -> bool {
+    part.is_empty()
+        || path
+            .strip_prefix(part)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Everything needed to continue a training bit for bit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checkpoint {

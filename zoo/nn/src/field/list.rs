@@ -158,9 +158,13 @@ impl List {
         }
     }
 
-    /// A linear layer from the list to features, with what `weights` makes: `[H,D]` and `[H]`. Features are to count for later values only.
+    /// A linear layer with what `weights` makes, which is what `drawn` makes of it while the list is drawn.
     #[track_caller]
-    pub fn to_features(&self, weights: impl Fn() -> (Value, Value)) -> Self {
+    fn linear_by<L: Layer + 'static>(
+        &self,
+        weights: impl Fn() -> (Value, Value),
+        drawn: impl FnOnce(Value, Value) -> L,
+    ) -> Self {
         self.layer(
             |x| {
                 let (weight, bias) = weights();
@@ -168,39 +172,27 @@ impl List {
             },
             || {
                 let (weight, bias) = weights();
-                Ok(Rc::new(Growing { weight, bias }))
+                Ok(Rc::new(drawn(weight, bias)))
             },
         )
+    }
+
+    /// A linear layer from the list to features, with what `weights` makes: `[H,D]` and `[H]`. Features are to count for later values only.
+    #[track_caller]
+    pub fn to_features(&self, weights: impl Fn() -> (Value, Value)) -> Self {
+        self.linear_by(weights, |weight, bias| Growing { weight, bias })
     }
 
     /// A linear layer between features, with what `weights` makes: `[O,H]` and `[O]`.
     #[track_caller]
     pub fn linear(&self, weights: impl Fn() -> (Value, Value)) -> Self {
-        self.layer(
-            |x| {
-                let (weight, bias) = weights();
-                x.linear(&weight, Some(&bias))
-            },
-            || {
-                let (weight, bias) = weights();
-                Ok(Rc::new(Between { weight, bias }))
-            },
-        )
+        self.linear_by(weights, |weight, bias| Between { weight, bias })
     }
 
     /// A linear layer from features to a result for each value, with what `weights` makes: `[D,H]` and `[D]`.
     #[track_caller]
     pub fn of_features(&self, weights: impl Fn() -> (Value, Value)) -> Self {
-        self.layer(
-            |x| {
-                let (weight, bias) = weights();
-                x.linear(&weight, Some(&bias))
-            },
-            || {
-                let (weight, bias) = weights();
-                Ok(Rc::new(Each { weight, bias }))
-            },
-        )
+        self.linear_by(weights, |weight, bias| Each { weight, bias })
     }
 
     /// The layer itself, for the list.

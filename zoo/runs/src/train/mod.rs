@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use zoo_data::{DataSettings, OwnedDataset, Source};
-use zoo_sdk::{DataSpec, StopReason, Tensors, TrainRequest};
+use zoo_sdk::{DataSpec, StopReason, Tensors, TrainRequest, is_below};
 
 use crate::directory::{Content, Layout, RunDir, checkpoint, pictures};
 use crate::registry::Registry;
@@ -86,11 +86,7 @@ fn start(registry: &Registry, from: &str) -> Result<(Option<Tensors>, Option<Str
     let Some(part) = part else {
         return Ok((Some(weights), None));
     };
-    let below = |name: &str| {
-        name.strip_prefix(part)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    if !weights.keys().any(|name| below(name)) {
+    if !weights.keys().any(|name| is_below(name, part)) {
         let mut parts: Vec<_> = weights
             .keys()
             .filter_map(|name| name.split('.').next())
@@ -101,7 +97,7 @@ fn start(registry: &Registry, from: &str) -> Result<(Option<Tensors>, Option<Str
             parts.join(", ")
         )));
     }
-    weights.retain(|name, _| below(name));
+    weights.retain(|name, _| is_below(name, part));
     Ok((Some(weights), Some(part.to_owned())))
 }
 
