@@ -150,7 +150,7 @@ impl<M: Model> Trainer<M> {
         let mut stages: Vec<StageState> = Vec::new();
         for (part, own) in parts.into_iter().zip(&settings.stages) {
             let first = stages.last().map_or(Some((0, 0.0)), StageState::end);
-            let (begins, epoch) = first.ok_or_else(|| {
+            let after = first.ok_or_else(|| {
                 Error::input(
                     "train.epochs or train.steps must say when a stage that others follow ends",
                 )
@@ -159,8 +159,7 @@ impl<M: Model> Trainer<M> {
                 0 => stream,
                 index => stream.named("stage").at(index as u64),
             };
-            let mut stage = StageState::new(part, own, &params, slots, stream)?;
-            (stage.begins, stage.first_epoch) = (begins, epoch);
+            let mut stage = StageState::new(part, own, &params, slots, after, stream)?;
             if let Some(checkpoint) = start {
                 stage.load(checkpoint)?;
             }
@@ -216,12 +215,20 @@ impl<M: Model> Trainer<M> {
         (self.order.1[from..from + self.batch].into(), epoch)
     }
 
+    /// What a step knows, for networks at the root `net`.
+    fn cx(&self, net: &Net, stream: Stream) -> StepCx {
+        let keys = (0..self.batch as u64).collect();
+        let mut cx = StepCx::new(Mode::Train, self.step, stream, keys, net, &self.scalars)
+            .with_averaged(self.ema.as_ref().map(Net::new));
+        cx.steps = self.steps();
+        cx
+    }
+
     /// One step: each phase's loss, gradients and update; then the averages.
     fn advance(&mut self, data: &Dataset<'_>, cx: &mut dyn Context) -> Result<Control> {
         let current = self.current();
         let (repeats, stream) = (self.stages[current].repeats, self.stages[current].stream);
         let stream = stream.named("step").at(self.step);
-        let steps = self.steps();
         let (mut losses, mut largest) = (Vec::new(), 0.0f64);
         for repeat in 0..repeats {
             let (indices, epoch) = self.indices(data.train.len(), repeat);
@@ -231,11 +238,7 @@ impl<M: Model> Trainer<M> {
                 0 => stream,
                 repeat => stream.named("repeat").at(repeat),
             };
-            let keys = (0..self.batch as u64).collect();
-            let net = Net::new(&self.params);
-            let mut step = StepCx::new(Mode::Train, self.step, stream, keys, &net, &self.scalars)
-                .with_averaged(self.ema.as_ref().map(Net::new));
-            step.steps = steps;
+            let mut step = self.cx(&Net::new(&self.params), stream);
             losses.clear();
             let stage = &mut self.stages[current];
             for phase in stage.due(repeat) {
@@ -270,11 +273,7 @@ impl<M: Model> Trainer<M> {
         let batches = Batches::new(&data.train, data.spec, &self.request.device)?;
         let batch = batches.training(&indices, self.request.stream, epoch)?;
         let stream = self.request.stream.named("start");
-        let keys = (0..self.batch as u64).collect();
-        let net = Net::new(&self.params).starting();
-        let mut step = StepCx::new(Mode::Train, 0, stream, keys, &net, &self.scalars)
-            .with_averaged(self.ema.as_ref().map(Net::new));
-        step.steps = self.steps();
+        let mut step = self.cx(&Net::new(&self.params).starting(), stream);
         for phase in &self.stages[0].phases {
             self.model
                 .loss(&phase.phase, &batch, &mut step)?

@@ -28,12 +28,13 @@ pub(super) struct StageState {
 }
 
 impl StageState {
-    /// For so many whole batches in an epoch.
+    /// For so many whole batches in an epoch, after these steps and epochs.
     pub fn new(
         stage: Stage,
         (config, phases): &(TrainConfig, Vec<(TrainConfig, u64)>),
         params: &Params,
         slots: usize,
+        (begins, first_epoch): (u64, f64),
         stream: Stream,
     ) -> Result<Self> {
         let repeats = phases
@@ -49,6 +50,7 @@ impl StageState {
                 phase,
                 config.clone(),
                 *repeats,
+                begins,
                 steps,
                 params,
             )?);
@@ -57,8 +59,8 @@ impl StageState {
             phases: own,
             repeats,
             steps_per_epoch,
-            begins: 0,
-            first_epoch: 0.0,
+            begins,
+            first_epoch,
             steps,
             stream,
             slots: slots as u64,
@@ -103,10 +105,7 @@ impl StageState {
 
     /// The phases that update with the batch numbered `repeat`: those with fewer updates take the last ones, so that what phases share is of one batch.
     pub fn due(&mut self, repeat: u64) -> impl Iterator<Item = &mut PhaseState> {
-        let (repeats, begins) = (self.repeats, self.begins);
-        for phase in &mut self.phases {
-            phase.begins = begins;
-        }
+        let repeats = self.repeats;
         let due = move |phase: &&mut PhaseState| repeat + phase.repeats >= repeats;
         self.phases.iter_mut().filter(due)
     }
@@ -154,6 +153,7 @@ impl PhaseState {
         phase: Phase,
         config: TrainConfig,
         repeats: u64,
+        begins: u64,
         steps: Option<u64>,
         params: &Params,
     ) -> Result<Self> {
@@ -175,7 +175,7 @@ impl PhaseState {
             config,
             repeats,
             steps,
-            begins: 0,
+            begins,
         })
     }
 
