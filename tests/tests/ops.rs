@@ -3,12 +3,13 @@
 //! A new operation needs one row here and one in `zoo/nn/tests/gradients/main.rs`.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
+use zoo_nn::layers::Conv;
 use zoo_nn::{
     DType, Device, Init, Net, Params, Pixel, Port, Raster, Row as PixelRow, ScanStep, Tensor,
     Value, concat, loss, raster_scan, repeat, scan, stack, trace,
 };
 use zoo_runtimes::{LoadOptions, Search, example_inputs, parity::Tolerance};
-use zoo_sdk::Array;
+use zoo_sdk::{Array, Dim};
 
 type Function = fn(&[Value]) -> Value;
 
@@ -370,26 +371,93 @@ fn every_operation_is_equal_on_every_runtime() {
         .filter_map(|(_, found)| found.ok())
         .collect();
     let mut failures = Vec::new();
-    for row in TABLE {
-        if let Err(failure) = check(row, &runtimes) {
-            failures.push(format!("{}: {failure}", row.0));
+    for Row(name, inputs, output, function) in TABLE {
+        let each = inputs.iter().enumerate();
+        let ports: Vec<Port> = each
+            .map(|(i, dims)| Port::normal(format!("in{i}"), dims))
+            .collect();
+        let outputs = [Port::batched("out", output)];
+        if let Err(failure) = check(name, &ports, &outputs, *function, &runtimes) {
+            failures.push(format!("{name}: {failure}"));
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// What works on images of any size: the name, the input, the output, the function.
+const OPEN: &[(&str, &str, &str, Function)] = &[
+    ("Conv", "N 2 H W", "N 4 H W", |io| {
+        params().conv2d("conv", &io[0], 4)
+    }),
+    ("Conv without pads", "N 2 H W", "N 4 H-2 W-2", |io| {
+        params().conv2d("conv", &io[0], Conv::to(4).padding(0))
+    }),
+    ("Conv of stride 2", "N 2 H W", "N 4 (H+1)/2 (W+1)/2", |io| {
+        params().conv2d("conv", &io[0], Conv::to(4).stride(2))
+    }),
+    ("a step down and up", "N 2 4*H 4*W", "N 2 4*H 4*W", |io| {
+        let down = params()
+            .conv2d("down", &io[0], Conv::to(4).stride(2))
+            .relu(); // (N,4,2H,2W)
+        let small = down.avg_pool2d(2).upsample_nearest2d(2); // (N,4,2H,2W)
+        let up = concat(&[down, small], 1).upsample_nearest2d(2); // (N,8,4H,4W)
+        params().conv2d("up", &up, 2) + &io[0]
+    }),
+    ("MaxPool", "N 2 H W", "N 2 H/2 W/2", |io| {
+        io[0].max_pool2d(2)
+    }),
+    ("pixel_shuffle by 2", "N 8 H W", "N 2 2*H 2*W", |io| {
+        io[0].pixel_shuffle(2)
+    }),
+    ("pixel_shuffle by 3", "N 9 H W", "N 1 3*H 3*W", |io| {
+        io[0].pixel_shuffle(3)
+    }),
+    ("means over images", "N 3 H W", "N 3", |io| {
+        io[0].mean(&[2, 3], false)
+    }),
+    ("norms", "N 4 H W", "N 4 H W", |io| {
+        let net = params();
+        let x = net.batch_norm("batch", &io[0]);
+        net.group_norm("groups", &x, 2).silu()
+    }),
+    ("attention to channels", "N 4 H W", "N 4 H W", |io| {
+        let weight = params()
+            .linear("squeeze", &io[0].mean(&[2, 3], false), 4)
+            .sigmoid(); // (N,4)
+        &io[0] * weight.reshape(&[0, 4, 1, 1])
+    }),
+    ("two symbols", "N 2 H W", "N 2 W H", |io| {
+        io[0].permute(&[0, 1, 3, 2])
+    }),
+];
+
+#[test]
+fn images_of_any_size_are_equal_on_every_runtime() {
+    let found = zoo_runtimes::found(&Search::default()).into_iter();
+    let runtimes: Vec<_> = found.filter_map(|(_, found)| found.ok()).collect();
+    let mut failures = Vec::new();
+    for (name, input, output, function) in OPEN {
+        let port = |name: &str, dims: &str| {
+            let dims = dims.split(' ').map(|dim| dim.parse::<Dim>().unwrap());
+            Port::new(name, zoo_sdk::DType::F32, dims.collect::<Vec<_>>())
+        };
+        let (inputs, outputs) = ([port("in0", input)], [port("out", output)]);
+        if let Err(failure) = check(name, &inputs, &outputs, *function, &runtimes) {
+            failures.push(format!("{name}: {failure}"));
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
 fn check(
-    &Row(name, inputs, output, function): &Row,
+    name: &str,
+    ports: &[Port],
+    outputs: &[Port],
+    function: Function,
     runtimes: &[Box<dyn zoo_runtimes::Runtime>],
 ) -> Result<(), String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let ports: Vec<Port> = inputs
-        .iter()
-        .enumerate()
-        .map(|(i, dims)| Port::normal(format!("in{i}"), dims))
-        .collect();
-    let outputs = [Port::batched("out", output)];
-    let graph = trace(name, &ports, &outputs, &Device::Cpu, function).map_err(|e| text(&e))?;
+    let graph = trace(name, ports, outputs, &Device::Cpu, function).map_err(|e| text(&e))?;
     let files = zoo_onnx::export(&graph, &zoo_onnx::Options::default()).map_err(|e| text(&e))?;
     let serving = |runtime: &dyn zoo_runtimes::Runtime| -> Vec<_> {
         let serves = |f: &&zoo_onnx::Variant| f.runtimes.iter().any(|r| r == runtime.name());
@@ -408,7 +476,7 @@ fn check(
         let mut loaded = zoo_runtimes::load(runtime.as_ref(), &file.content, &load)
             .map_err(|e| format!("{} with {}: {e}", runtime.name(), file.file_name(name)))?;
         for n in [1, 3] {
-            let fed = example_inputs(&ports, n, n as u64).map_err(|e| text(&e))?;
+            let fed = example_inputs(ports, n, n as u64).map_err(|e| text(&e))?;
             let values: Vec<Value> = ports
                 .iter()
                 .map(|p| eager(&tensor(&fed[&p.name])))

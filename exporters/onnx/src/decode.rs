@@ -203,12 +203,8 @@ fn read_type(info: &ValueInfoProto) -> Result<(DType, Option<Vec<Option<Dim>>>)>
 /// Other tools' names for dimensions, such as `batch-size`, as a symbol of ours.
 fn symbol(text: &str) -> Dim {
     let clean = |c: char| if c.is_alphanumeric() { c } else { '_' };
-    Dim::Scaled {
-        symbol: std::iter::once('_')
-            .chain(text.chars().map(clean))
-            .collect(),
-        factor: 1,
-    }
+    let symbol = std::iter::once('_').chain(text.chars().map(clean));
+    Dim::symbol(symbol.collect::<String>())
 }
 
 fn read_node(proto: &NodeProto, depth: usize) -> Result<Node> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zoo_sdk::{Array, DType, Data, Distribution, Port, Stream, Tensors};
+use zoo_sdk::{Array, DType, Data, Distribution, Port, Sizes, Stream, Tensors, trial_sizes};
 
 use crate::{Error, Loaded, Result};
 
@@ -74,22 +74,25 @@ pub fn bench(
 /// Elements of an input that [`example_inputs`] makes at most; what does not fit in memory would end the process.
 const LARGEST: usize = 1 << 31;
 
-/// Inputs for `ports` at batch size `n`: floats by the port's distribution, uniform in its range where it has none, and
+/// Inputs for `ports` at these sizes, such as a batch of so many (other symbols are small where nothing is said): floats by the port's distribution, uniform in its range where it has none, and
 /// standard normal where it has neither; integers uniform in the range, which is 0 to 1 where none is given.
 /// The same seed gives the same numbers.
 ///
 /// # Errors
 /// For an input of more than 2^31 elements.
-pub fn example_inputs(ports: &[Port], n: usize, seed: u64) -> Result<Tensors> {
+pub fn example_inputs(ports: &[Port], sizes: impl Into<Sizes>, seed: u64) -> Result<Tensors> {
+    let sizes: Sizes = sizes.into();
+    let batch = sizes.get(zoo_sdk::BATCH).unwrap_or(1);
+    let sizes = sizes.or(&trial_sizes(ports, batch));
     let stream = Stream::new(seed).named("example inputs");
     let inputs = ports.iter().map(|port| {
         let too_large = || Error::InputShape {
             name: port.name.clone(),
             expected: crate::ports::describe(port),
             got: Vec::new(),
-            hint: format!(": it is too large at N = {n}"),
+            hint: format!(": it is too large with {sizes}"),
         };
-        let shape = port.shape_at(n).ok_or_else(too_large)?;
+        let shape = port.shape_at(&sizes).ok_or_else(too_large)?;
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let count = count.filter(|&c| c <= LARGEST).ok_or_else(too_large)?;
         let array = Array::new(shape, draw(port, count, stream.named(&port.name)));

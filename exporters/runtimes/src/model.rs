@@ -211,7 +211,7 @@ fn port(info: &pb::ValueInfoProto) -> Result<Port, String> {
 
 /// The symbol `text`; where it is none (an expression, say, or nothing), one that no other dimension shares.
 fn symbol(text: &str, port: &str, axis: usize) -> Dim {
-    if let Ok(dim @ Dim::Scaled { .. }) = text.parse() {
+    if let Ok(dim @ Dim::Symbolic(_)) = text.parse() {
         return dim;
     }
     let mut symbol: String = format!("{port}_{axis}")
@@ -219,5 +219,5 @@ fn symbol(text: &str, port: &str, axis: usize) -> Dim {
         .map(|c| if c.is_alphanumeric() { c } else { '_' })
         .collect();
     symbol.insert_str(0, "any_");
-    Dim::Scaled { symbol, factor: 1 }
+    Dim::symbol(symbol)
 }

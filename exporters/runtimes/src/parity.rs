@@ -1,7 +1,7 @@
 //! What one engine computes beside what another does: how far values may lie apart, and how far they do.
 
 use serde::{Deserialize, Serialize};
-use zoo_sdk::{Array, DType, Port, Tensors};
+use zoo_sdk::{Array, BATCH, DType, Port, Sizes, Tensors};
 
 use crate::Loaded;
 
@@ -16,6 +16,9 @@ pub struct Compared {
     pub runtime: String,
     /// Images at a time.
     pub batch: usize,
+    /// What the other symbols of the graph stand for, if it has any.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
     /// The output.
     pub output: String,
     /// Largest difference; none where a value is not finite, or nothing was computed.
@@ -33,8 +36,8 @@ pub struct Compared {
 /// A batch of inputs and the outputs they should give.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// Images at a time.
-    pub batch: usize,
+    /// What the symbols of the graph stand for, the batch among them.
+    pub sizes: Sizes,
     /// By port name.
     pub inputs: Tensors,
     /// By port name.
@@ -52,6 +55,16 @@ pub struct Case<'a> {
     pub outputs: &'a [Port],
     /// How far a value may lie from its reference.
     pub tolerance: Tolerance,
+}
+
+impl Compared {
+    /// `3`, or `3, H=14, W=19` where there are other symbols than the batch.
+    pub fn at_sizes(&self) -> String {
+        match self.sizes.is_empty() {
+            true => self.batch.to_string(),
+            false => format!("{}, {}", self.batch, self.sizes),
+        }
+    }
 }
 
 impl Case<'_> {
@@ -73,7 +86,8 @@ impl Case<'_> {
                     graph: self.graph.to_owned(),
                     variant: self.variant.to_owned(),
                     runtime: runtime.to_owned(),
-                    batch: case.batch,
+                    batch: case.sizes.get(BATCH).unwrap_or(1),
+                    sizes: case.sizes.clone().free(),
                     output: port.name.clone(),
                     ..Compared::default()
                 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zoo_sdk::{Array, Dim, Port, Tensors};
+use zoo_sdk::{Array, Dim, Port, Sizes, Tensors};
 
 use crate::{Error, Result};
 
@@ -58,10 +58,14 @@ fn check_input<'a>(port: &'a Port, array: &Array, symbols: &mut Symbols<'a>) -> 
         let (symbol, value) = match dim {
             Dim::Fixed(fixed) if *fixed == size => continue,
             Dim::Fixed(_) => return wrong(format!(": dimension {axis} differs")),
-            Dim::Scaled { factor, .. } if !size.is_multiple_of(*factor) => {
-                return wrong(format!(": dimension {axis} is no multiple of {factor}"));
-            }
-            Dim::Scaled { symbol, factor } => (symbol.as_str(), size / factor),
+            dim => match dim.solved(size) {
+                Some(solved) => solved,
+                // What follows from several symbols, or from a division, tells none of them.
+                None if dim.symbols().count() > 1 || dim.times(2).is_none() => continue,
+                None => {
+                    return wrong(format!(": dimension {axis} cannot be {size}, it is {dim}"));
+                }
+            },
         };
         let &mut (first, first_port) = symbols.entry(symbol).or_insert((value, &port.name));
         if first != value {
@@ -85,14 +89,11 @@ pub(crate) fn check_outputs(
     symbols: &Symbols<'_>,
 ) -> Result<Tensors> {
     let mut named = Tensors::new();
+    let sizes = sizes_of(symbols);
     for (port, array) in ports.iter().zip(outputs) {
-        let fits = |(dim, &size): (&Dim, &usize)| match dim {
-            Dim::Fixed(fixed) => *fixed == size,
-            // A symbol of outputs alone may stand for anything.
-            Dim::Scaled { symbol, .. } => symbols
-                .get(symbol.as_str())
-                .is_none_or(|&(n, _)| dim.at(n) == Some(size)),
-        };
+        // A symbol of outputs alone may stand for anything.
+        let unknown = |dim: &Dim| dim.symbols().any(|symbol| sizes.get(symbol).is_none());
+        let fits = |(dim, &size): (&Dim, &usize)| unknown(dim) || dim.at(&sizes) == Some(size);
         let sizes = array.shape();
         if array.dtype() != port.dtype
             || sizes.len() != port.shape.len()
@@ -108,6 +109,14 @@ pub(crate) fn check_outputs(
         named.insert(port.name.clone(), array);
     }
     Ok(named)
+}
+
+/// What symbols stand for, whoever says so.
+pub(crate) fn sizes_of(symbols: &Symbols<'_>) -> Sizes {
+    let each = symbols.iter();
+    each.fold(Sizes::default(), |sizes, (symbol, (size, _))| {
+        sizes.with(*symbol, *size)
+    })
 }
 
 /// `f32[N,784]`
@@ -147,15 +156,11 @@ mod tests {
     use zoo_sdk::DType;
 
     fn ports() -> Vec<Port> {
-        let scaled = Dim::Scaled {
-            symbol: "N".into(),
-            factor: 5,
-        };
         vec![
             Port::batched("mask", &[2]),
             Port::batched("noise", &[2]),
             Port::label("label", 10),
-            Port::new("wide", DType::F32, [scaled]),
+            Port::new("wide", DType::F32, ["5*N".parse::<Dim>().unwrap()]),
         ]
     }
 
@@ -209,7 +214,7 @@ mod tests {
             (
                 "wide",
                 f32s(&[16]),
-                r#"input "wide" must have the shape [5*N], got [16]: dimension 0 is no multiple of 5"#,
+                r#"input "wide" must have the shape [5*N], got [16]: dimension 0 cannot be 16, it is 5*N"#,
             ),
         ] {
             let mut inputs = inputs();

@@ -1,6 +1,6 @@
 //! tract: pure Rust, always there, computes on one CPU thread.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use tract_onnx::{
     pb::{self, tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue},
@@ -10,7 +10,7 @@ use tract_onnx::{
     },
     tract_core::ops::unimpl::UnimplementedOp,
 };
-use zoo_sdk::{Array, Data, Dim, Port, Tensors};
+use zoo_sdk::{Array, Data, Dim, Port, Sizes, Tensors};
 
 use crate::{
     Device, Error, LoadOptions, Loaded, Result, Runtime,
@@ -112,11 +112,11 @@ impl TractEngine {
     }
 
     fn fixed_plan(&self, arrays: &[&Array]) -> TractResult<Plan> {
-        let mut sizes = BTreeMap::new();
+        let mut sizes = Sizes::default();
         for (port, array) in self.inputs.iter().zip(arrays) {
             for (dim, &size) in port.shape.iter().zip(array.shape()) {
-                if let Dim::Scaled { symbol, factor } = dim {
-                    sizes.insert(symbol.as_str(), size / factor.max(&1));
+                if let Some((symbol, size)) = dim.solved(size) {
+                    sizes = sizes.with(symbol, size);
                 }
             }
         }
@@ -159,7 +159,7 @@ fn symbolic_plan(proto: &pb::ModelProto) -> TractResult<Plan> {
 }
 
 /// Writes sizes in the place of symbols, in bodies too: tract does not carry them everywhere from the inputs.
-fn fix(graph: &mut pb::GraphProto, sizes: &BTreeMap<&str, usize>) {
+fn fix(graph: &mut pb::GraphProto, sizes: &Sizes) {
     let ports = graph.input.iter_mut().chain(&mut graph.output);
     for info in ports.chain(&mut graph.value_info) {
         let Some(TypeValue::TensorType(tensor)) =
@@ -170,8 +170,7 @@ fn fix(graph: &mut pb::GraphProto, sizes: &BTreeMap<&str, usize>) {
         for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
             if let Some(DimValue::DimParam(text)) = &dim.value
                 && let Ok(known) = text.parse::<Dim>()
-                && let Dim::Scaled { symbol, .. } = &known
-                && let Some(size) = sizes.get(symbol.as_str()).and_then(|&n| known.at(n))
+                && let Some(size) = known.at(sizes)
             {
                 dim.value = Some(DimValue::DimValue(size as i64));
             }

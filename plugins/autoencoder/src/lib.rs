@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
     Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Mode, Model, ModelPlugin, Net, Phase,
-    Plugin, Port, Result, StepCx, Value,
+    Plugin, Port, Result, StepCx, Task, Value,
     nets::{Arch, Coder},
 };
 
@@ -135,6 +135,8 @@ impl Model for Autoencoder {
         best_metric: Some(("squared_error", false)),
         defaults: include_str!("../default.toml"),
     };
+
+    const TASK: Task = Task::Represent;
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         if config.latent == 0 {

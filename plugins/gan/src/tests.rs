@@ -97,7 +97,7 @@ fn gradient_penalties_are_those_of_pytorch() {
         classes: vec![],
         binarization: Binarization::None,
         sha256: String::new(),
-        licence: None,
+        ..DataSpec::default()
     };
     let model = Gan::new(&config, &data).unwrap();
     let mut weights = fresh::<Gan>(&config, &data, 0).unwrap();

@@ -111,7 +111,7 @@ pub(crate) fn data_spec(size: Size) -> DataSpec {
         classes: Vec::new(),
         binarization: Binarization::None,
         sha256: String::new(),
-        licence: None,
+        ..DataSpec::default()
     }
 }
 

@@ -114,6 +114,7 @@ pub fn training(
                 elements: Elements::F32(&images),
             },
             labels: None,
+            targets: None,
         },
         valid: None,
     };

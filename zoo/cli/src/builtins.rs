@@ -9,6 +9,7 @@ pub fn plugins() -> Vec<Box<dyn Plugin>> {
         zoo_vae::plugins(),
         zoo_gan::plugins(),
         zoo_autoencoder::plugins(),
+        zoo_super_resolution::plugins(),
         zoo_flow::plugins(),
         zoo_pixelcnn::plugins(),
         zoo_pixelcnnpp::plugins(),

@@ -8,6 +8,15 @@ pub fn trained(text: &str) -> Result<PathBuf, String> {
     zoo_deploy::pretrained::resolve(text).map_err(|error| error.to_string())
 }
 
+/// `H=128`: what a symbol of a graph stands for.
+pub fn named_size(text: &str) -> Result<(String, usize), String> {
+    let pair = text.split_once('=').and_then(|(name, size)| {
+        let size = size.trim().parse().ok().filter(|size| *size > 0)?;
+        Some((name.trim().to_owned(), size))
+    });
+    pair.ok_or_else(|| format!("{text:?} is no size: write NAME=NUMBER, such as H=128"))
+}
+
 /// A run or a bundle as [`trained`] takes it, or a part of its weights: `RUN:decoder`.
 pub fn start(text: &str) -> Result<PathBuf, String> {
     let prefix = zoo_deploy::pretrained::PREFIX;

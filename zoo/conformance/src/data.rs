@@ -1,6 +1,8 @@
 //! A data set small enough to train on in a moment, and different enough to learn.
 
-use zoo_sdk::{Binarization, DataSpec, Dataset, Elements, Split, Stream, View};
+use zoo_sdk::{
+    Binarization, DataSpec, Dataset, Degradations, Description, Elements, Split, Stream, Task, View,
+};
 
 /// Grey images with a bright disc whose place depends on the class.
 #[derive(Clone, Debug)]
@@ -10,12 +12,27 @@ pub struct Synthetic {
     labels: Vec<i64>,
 }
 
+fn noise() -> Degradations {
+    "noise 0.1".parse().unwrap_or_default()
+}
+
 const CLASSES: usize = 4;
 const IMAGES: usize = 96;
 /// The last images are held out.
 const VALID: usize = 32;
 
 impl Synthetic {
+    /// The same for a model of this description: as pairs for one that maps images to images, made as its settings recommend.
+    pub fn for_model(size: usize, description: &Description) -> Self {
+        let mut made = Self::new(size);
+        if description.task == Task::ImageToImage {
+            let recommended = description.defaults["data"]["degrade"].as_str();
+            let recommended = recommended.and_then(|text| text.parse().ok());
+            made.spec.degrade = recommended.unwrap_or_else(noise);
+        }
+        made
+    }
+
     /// Images of `size` x `size`.
     pub fn new(size: usize) -> Self {
         let labels: Vec<i64> = (0..IMAGES).map(|i| (i % CLASSES) as i64).collect();
@@ -41,7 +58,7 @@ impl Synthetic {
             classes: (0..CLASSES).map(|c| format!("corner {c}")).collect(),
             binarization: Binarization::None,
             sha256: "0".repeat(64),
-            licence: None,
+            ..DataSpec::default()
         };
         Self {
             spec,
@@ -78,6 +95,7 @@ impl Synthetic {
         Split {
             images,
             labels: Some(&self.labels[from..to]),
+            targets: None,
         }
     }
 }

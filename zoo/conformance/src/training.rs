@@ -63,7 +63,8 @@ impl Context for Recorder {
 
 impl<'a> Subject<'a> {
     pub fn new(plugin: &'a dyn Plugin, options: &Options) -> Self {
-        let defaults = plugin.describe().defaults;
+        let description = plugin.describe();
+        let defaults = &description.defaults;
         let mut model = defaults["model"].clone();
         for (key, value) in options.model.as_object().into_iter().flatten() {
             model[key] = value.clone();
@@ -75,7 +76,7 @@ impl<'a> Subject<'a> {
         }
         Self {
             plugin,
-            data: Synthetic::new(options.size),
+            data: Synthetic::for_model(options.size, &description),
             model,
             train,
         }

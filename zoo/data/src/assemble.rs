@@ -3,7 +3,7 @@
 use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma};
 use zoo_files::Hasher;
-use zoo_sdk::{Binarization, DataSpec, Stream};
+use zoo_sdk::{Binarization, DataSpec, Degradations, Stream};
 
 use crate::{
     DataSettings, Error, Images, MAX_SIDE, OwnedDataset, OwnedSplit, Result, Size, Source, content,
@@ -21,6 +21,8 @@ pub(crate) struct RawSplit {
     pub(crate) images: Images,
     pub(crate) shape: [usize; 4],
     pub(crate) labels: Option<Vec<i64>>,
+    /// A target for each image, of their own shape.
+    pub(crate) targets: Option<Box<RawSplit>>,
 }
 
 /// A data set as a decoder leaves it.
@@ -48,6 +50,13 @@ impl Raw {
         let train = std::iter::once(&mut self.train);
         train.chain(&mut self.valid).chain(&mut self.test)
     }
+
+    fn targets_mut(&mut self) -> Vec<&mut RawSplit> {
+        let targets = self
+            .splits_mut()
+            .filter_map(|split| split.targets.as_deref_mut());
+        targets.collect()
+    }
 }
 
 pub(crate) fn assemble(
@@ -59,9 +68,11 @@ pub(crate) fn assemble(
     for (name, split) in raw.splits() {
         check_split(name, split, [c, h, w])?;
     }
+    let target = check_targets(&raw)?;
     let classes = class_names(&raw)?;
-    scale_bytes(&mut raw);
-    scale_floats(&mut raw)?;
+    let mut notes = std::mem::take(&mut raw.notes);
+    scale(raw.splits_mut().collect(), &mut notes)?;
+    scale(raw.targets_mut(), &mut notes)?;
     let mut image = [c, h, w];
     if let Some(size) = settings.size
         && [size.height, size.width] != [h, w]
@@ -71,22 +82,100 @@ pub(crate) fn assemble(
             .for_each(|s| s.images = resize_all(&s.images, from, size));
         image = [c, size.height, size.width];
     }
-    let pixels = image.iter().product();
-    let (notes, licence) = (std::mem::take(&mut raw.notes), raw.licence.take());
+    let pixels = Pixels {
+        image: image.iter().product(),
+        target: target.map_or(0, |target| target.iter().product()),
+    };
+    let licence = raw.licence.take();
+    let mut degrade = settings.degrade.clone();
+    if target.is_some() && !degrade.is_empty() {
+        notes.push(format!(
+            "data.degrade={degrade} has no effect: the source has targets of its own"
+        ));
+        degrade = Degradations::default();
+    }
     let mut data = split(raw, pixels, notes)?;
     data.spec = DataSpec {
         name: source.name(),
         image,
+        target,
+        degrade,
         classes,
         binarization: settings.binarization,
-        sha256: hash(&data, image),
+        sha256: hash(&data, image, target),
         licence,
     };
+    check_degrade(&data.spec)?;
     if settings.binarization == Binarization::Static {
-        check_binary(&data, pixels)?;
+        check_binary(&data, pixels.image)?;
     }
     hold_out_valid(&mut data, pixels, settings)?;
     Ok(data)
+}
+
+/// Values in each image and in each target; 0 where there are none.
+#[derive(Clone, Copy)]
+struct Pixels {
+    image: usize,
+    target: usize,
+}
+
+/// The shape of the targets, where every split has some.
+fn check_targets(raw: &Raw) -> Result<Option<[usize; 3]>> {
+    let Some(first) = &raw.train.targets else {
+        return Ok(None);
+    };
+    let [_, c, h, w] = first.shape;
+    for (name, split) in raw.splits() {
+        let name = format!("{name} target");
+        let Some(targets) = &split.targets else {
+            return Err(content(
+                &split.origin,
+                name,
+                "there are none, though the training images have some",
+                "give a target for each image of every split",
+            ));
+        };
+        check_split(&name, targets, [c, h, w])?;
+        if targets.shape[0] != split.shape[0] {
+            return Err(content(
+                &targets.origin,
+                name,
+                format!(
+                    "there are {}, but {} images",
+                    targets.shape[0], split.shape[0]
+                ),
+                "give one target an image",
+            ));
+        }
+    }
+    Ok(Some([c, h, w]))
+}
+
+/// Whether the images can be degraded as the settings say.
+fn check_degrade(spec: &DataSpec) -> Result<()> {
+    let wrong = |problem: String| {
+        Err(Error::Setting {
+            setting: "degrade",
+            problem,
+        })
+    };
+    if spec.degrade.is_empty() {
+        return Ok(());
+    }
+    if spec.binarization != Binarization::None {
+        return wrong("it takes images as they are; leave data.binarization at none".to_owned());
+    }
+    match spec.degrade.shapes(spec.image) {
+        Ok(_) => Ok(()),
+        Err(problem) => wrong(problem),
+    }
+}
+
+/// Brings values to bytes or to [0, 1].
+fn scale(mut stacks: Vec<&mut RawSplit>, notes: &mut Vec<String>) -> Result<()> {
+    scale_bytes(&mut stacks, notes);
+    scale_floats(&mut stacks, notes)
 }
 
 fn check_split(name: &str, split: &RawSplit, image: [usize; 3]) -> Result<()> {
@@ -161,9 +250,9 @@ fn class_names(raw: &Raw) -> Result<Vec<String>> {
 }
 
 /// Bytes that are all 0 or 1 are truth values, not nearly black.
-fn scale_bytes(raw: &mut Raw) {
+fn scale_bytes(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) {
     let bytes = || {
-        raw.splits().filter_map(|(_, s)| match &s.images {
+        stacks.iter().filter_map(|stack| match &stack.images {
             Images::U8(v) => Some(v),
             Images::F32(_) => None,
         })
@@ -172,27 +261,26 @@ fn scale_bytes(raw: &mut Raw) {
     if !ones || bytes().any(|v| v.iter().any(|&b| b > 1)) {
         return;
     }
-    for split in raw.splits_mut() {
-        if let Images::U8(v) = &mut split.images {
+    for stack in stacks {
+        if let Images::U8(v) = &mut stack.images {
             v.iter_mut().for_each(|b| *b *= 255);
         }
     }
-    raw.notes
-        .push("all bytes are 0 or 1: read as black and white".to_owned());
+    notes.push("all bytes are 0 or 1: read as black and white".to_owned());
 }
 
 /// Brings floats to [0, 1], from there or from 0..255.
-fn scale_floats(raw: &mut Raw) -> Result<()> {
+fn scale_floats(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) -> Result<()> {
     let mut largest = 0.0f32;
-    for (name, split) in raw.splits() {
-        let Images::F32(values) = &split.images else {
+    for stack in stacks.iter() {
+        let Images::F32(values) = &stack.images else {
             continue;
         };
         if let Some(i) = values.iter().position(|v| !(0.0..=255.0).contains(v)) {
-            let pixels: usize = split.shape[1..].iter().product();
+            let pixels: usize = stack.shape[1..].iter().product();
             return Err(content(
-                &split.origin,
-                format!("{name} images"),
+                &stack.origin,
+                "images",
                 format!("image {} holds the value {}", i / pixels, values[i]),
                 "values must be in [0, 1] or in 0..255; bring values of [-1, 1] there with (x + 1) / 2",
             ));
@@ -202,21 +290,20 @@ fn scale_floats(raw: &mut Raw) -> Result<()> {
     // Resampling leaves a little more than 1; no picture of 0..255 is as dark as 2.
     if largest > 1.0001 && largest < 2.0 {
         return Err(content(
-            &raw.train.origin,
+            &stacks[0].origin,
             "images",
             format!("the largest value is {largest}, so the range is neither [0, 1] nor 0..255"),
             "clip the values to [0, 1]",
         ));
     }
     let divisor = if largest < 2.0 { 1.0 } else { 255.0 };
-    for split in raw.splits_mut() {
-        if let Images::F32(v) = &mut split.images {
+    for stack in stacks {
+        if let Images::F32(v) = &mut stack.images {
             v.iter_mut().for_each(|x| *x = (*x / divisor).min(1.0));
         }
     }
     if divisor > 1.0 {
-        raw.notes
-            .push("floats in 0..255 were divided by 255".to_owned());
+        notes.push("floats in 0..255 were divided by 255".to_owned());
     }
     Ok(())
 }
@@ -259,7 +346,7 @@ pub(crate) fn resize_plane(plane: &[f32], [h, w]: [usize; 2], to: Size) -> Vec<f
 }
 
 /// Gives the set a test split where it has none; the choice depends only on the number of images.
-fn split(mut raw: Raw, pixels: usize, mut notes: Vec<String>) -> Result<OwnedDataset> {
+fn split(mut raw: Raw, pixels: Pixels, mut notes: Vec<String>) -> Result<OwnedDataset> {
     let n = raw.train.shape[0];
     let test = match raw.test.take() {
         Some(test) => own(test),
@@ -291,6 +378,7 @@ fn own(raw: RawSplit) -> OwnedSplit {
         images: raw.images,
         count: raw.shape[0],
         labels: raw.labels,
+        targets: raw.targets.map(|targets| targets.images),
     }
 }
 
@@ -310,7 +398,7 @@ fn unnamed(
 }
 
 /// The images at `indices`, in the order of the source.
-fn select(split: &OwnedSplit, indices: &[usize], pixels: usize) -> OwnedSplit {
+fn select(split: &OwnedSplit, indices: &[usize], pixels: Pixels) -> OwnedSplit {
     fn pick<T: Copy>(values: &[T], indices: &[usize], width: usize) -> Vec<T> {
         let mut out = Vec::with_capacity(indices.len() * width);
         for &i in indices {
@@ -320,17 +408,19 @@ fn select(split: &OwnedSplit, indices: &[usize], pixels: usize) -> OwnedSplit {
     }
     let mut indices = indices.to_vec();
     indices.sort_unstable();
+    let images = |images: &Images, width: usize| match images {
+        Images::U8(v) => Images::U8(pick(v, &indices, width)),
+        Images::F32(v) => Images::F32(pick(v, &indices, width)),
+    };
     OwnedSplit {
-        images: match &split.images {
-            Images::U8(v) => Images::U8(pick(v, &indices, pixels)),
-            Images::F32(v) => Images::F32(pick(v, &indices, pixels)),
-        },
+        images: images(&split.images, pixels.image),
         count: indices.len(),
         labels: split.labels.as_ref().map(|l| pick(l, &indices, 1)),
+        targets: split.targets.as_ref().map(|t| images(t, pixels.target)),
     }
 }
 
-fn hold_out_valid(data: &mut OwnedDataset, pixels: usize, settings: &DataSettings) -> Result<()> {
+fn hold_out_valid(data: &mut OwnedDataset, pixels: Pixels, settings: &DataSettings) -> Result<()> {
     let n = data.train.count;
     let held_out = match &data.valid {
         Some(valid) if settings.valid > 0 => {
@@ -396,9 +486,9 @@ fn check_binary(data: &OwnedDataset, pixels: usize) -> Result<()> {
     Ok(())
 }
 
-/// SHA-256 over every split's shape, images and labels, before validation images are held out: settings that only choose
+/// SHA-256 over every split's shape, images, targets and labels, before validation images are held out: settings that only choose
 /// among the images leave it as it is.
-fn hash(data: &OwnedDataset, image: [usize; 3]) -> String {
+fn hash(data: &OwnedDataset, image: [usize; 3], target: Option<[usize; 3]>) -> String {
     let mut hash = Hasher::default();
     for (name, split) in data.splits() {
         let kind = match &split.images {
@@ -410,12 +500,18 @@ fn hash(data: &OwnedDataset, image: [usize; 3]) -> String {
             "{name} {kind} {} {image:?} {labels}\n",
             split.count
         ));
-        match &split.images {
+        let mut values = |images: &Images| match images {
             Images::U8(v) => hash.update(v),
             Images::F32(v) => v.iter().for_each(|x| hash.update(x.to_le_bytes())),
-        }
+        };
+        values(&split.images);
+        let targets = split.targets.iter();
+        targets.for_each(&mut values);
         let labels = split.labels.iter().flatten();
         labels.for_each(|l| hash.update(l.to_le_bytes()));
+    }
+    if let Some(target) = target {
+        hash.update(format!("targets {target:?}\n"));
     }
     hash.text()
 }

@@ -111,6 +111,7 @@ fn split(files: &[PathBuf], budget: &mut Budget) -> Result<RawSplit> {
         }
     }
     Ok(RawSplit {
+        targets: None,
         origin: files[0].display().to_string(),
         shape: [labels.len(), 3, 32, 32],
         images: Images::U8(images),

@@ -1,4 +1,5 @@
-//! A folder of PNG or JPEG images: `[train|valid|test/][class/]picture.png`.
+//! A folder of PNG or JPEG images: `[train|valid|test/][class/]picture.png`; or of pairs of them with the same names:
+//! `[train|valid|test/]input/picture.png` and `[train|valid|test/]target/picture.png`.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, Seek};
@@ -15,9 +16,88 @@ const TRAIN: [&str; 2] = ["train", "training"];
 const VALID: [&str; 3] = ["valid", "val", "validation"];
 const TEST: [&str; 2] = ["test", "testing"];
 
-/// Reads a folder of pictures. The class is the sub-folder, in the order of the names; so are the pictures.
+/// Names of the folders of a pair.
+const PAIR: [&str; 2] = ["input", "target"];
+
+/// Reads a folder of pictures. The class is the sub-folder, in the order of the names; so are the pictures. Folders called `input` and `target` hold
+/// pairs with the same names.
 pub(crate) fn load(root: &Path, size: Option<Size>, budget: &mut Budget) -> Result<Raw> {
     let level = |names: &[&str]| names.iter().map(|n| root.join(n)).find(|p| p.is_dir());
+    let train = level(&TRAIN).unwrap_or_else(|| root.to_owned());
+    if !PAIR.iter().all(|side| train.join(side).is_dir()) {
+        return load_side(root, None, size, budget);
+    }
+    if size.is_some() {
+        return Err(content(
+            root.display(),
+            "pairs",
+            "data.size would resize inputs and targets alike",
+            "leave it out, and bring the pictures to their sizes before",
+        ));
+    }
+    for split in [Some(train), level(&VALID), level(&TEST)]
+        .into_iter()
+        .flatten()
+    {
+        same_names(&split)?;
+    }
+    let mut inputs = load_side(root, Some(PAIR[0]), None, budget)?;
+    let targets = load_side(root, Some(PAIR[1]), None, budget)?;
+    inputs.train.targets = Some(Box::new(targets.train));
+    for (input, target) in [
+        (&mut inputs.valid, targets.valid),
+        (&mut inputs.test, targets.test),
+    ] {
+        if let Some(input) = input {
+            input.targets = target.map(Box::new);
+        }
+    }
+    inputs.notes.extend(targets.notes);
+    Ok(inputs)
+}
+
+/// Checks that each input of a split has a target of the same name, and each target an input.
+fn same_names(split: &Path) -> Result<()> {
+    let names = |side: &str| -> Result<BTreeSet<String>> {
+        let files = list(&split.join(side))?.into_iter();
+        let stem = |path: PathBuf| {
+            path.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        Ok(files.filter(|path| is_picture(path)).map(stem).collect())
+    };
+    let [inputs, targets] = [names(PAIR[0])?, names(PAIR[1])?];
+    match inputs.symmetric_difference(&targets).next() {
+        None => Ok(()),
+        Some(alone) => {
+            let side = PAIR[usize::from(inputs.contains(alone))];
+            Err(content(
+                split.join(side).display(),
+                alone,
+                "there is no picture of this name",
+                format!(
+                    "give each picture of {} and {} the name of its partner",
+                    PAIR[0], PAIR[1]
+                ),
+            ))
+        }
+    }
+}
+
+/// Reads the pictures of every split, or those in the sub-folder `side` of each.
+fn load_side(
+    root: &Path,
+    side: Option<&str>,
+    size: Option<Size>,
+    budget: &mut Budget,
+) -> Result<Raw> {
+    let within = |folder: PathBuf| side.map_or(folder.clone(), |side| folder.join(side));
+    let level = |names: &[&str]| {
+        let mut folders = names.iter().map(|n| root.join(n));
+        folders.find(|p| p.is_dir()).map(within)
+    };
     let (train, valid, test) = (level(&TRAIN), level(&VALID), level(&TEST));
     if train.is_none() && (valid.is_some() || test.is_some()) {
         return Err(content(
@@ -41,7 +121,7 @@ pub(crate) fn load(root: &Path, size: Option<Size>, budget: &mut Budget) -> Resu
             valid.map(|p| read(&p)).transpose()?,
             test.map(|p| read(&p)).transpose()?,
         ],
-        None => vec![Some(read(root)?), None, None],
+        None => vec![Some(read(&within(root.to_owned()))?), None, None],
     };
 
     let classes: BTreeSet<&str> = splits
@@ -232,6 +312,7 @@ impl Pile {
             shape: [count, channels, self.size.height, self.size.width],
             images: Images::U8(images),
             labels: labelled.then_some(labels),
+            targets: None,
         }
     }
 }

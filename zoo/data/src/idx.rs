@@ -106,6 +106,7 @@ fn split(
     labels: Option<Vec<u8>>,
 ) -> RawSplit {
     RawSplit {
+        targets: None,
         origin,
         shape: [count, 1, h, w],
         images: Images::U8(images),

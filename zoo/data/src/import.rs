@@ -10,7 +10,7 @@ use zoo_files::create_new;
 use crate::file::io_error;
 use crate::{DataInfo, DataSettings, Images, Result, Source, content, info, load, npy};
 
-/// Reads `source` and writes it to `out`, a deflated `.npz` with the arrays x_train, y_train, x_valid, ..., and `classes`.
+/// Reads `source` and writes it to `out`, a deflated `.npz` with the arrays x_train, target_train, y_train, x_valid, ..., and `classes`.
 /// The new file is complete or not there at all, and the same input gives the same bytes. It loads as the same data set:
 /// its SHA-256 is that of the source.
 ///
@@ -55,18 +55,22 @@ fn write(data: &crate::OwnedDataset, out: impl Write + io::Seek) -> io::Result<(
                 zip.write_all(&chunk)?;
             }
         };
-    let [c, h, w] = data.spec.image;
+    let (image, target) = (data.spec.image, data.spec.target.unwrap_or_default());
     for (name, split) in data.splits() {
-        let shape = [split.count, c, h, w];
-        let x = format!("x_{name}");
-        match &split.images {
-            Images::U8(v) => array(x, "|u1", &shape, &mut v.iter().copied())?,
-            Images::F32(v) => array(
-                x,
-                "<f4",
-                &shape,
-                &mut v.iter().flat_map(|x| x.to_le_bytes()),
-            )?,
+        let images = [
+            ("x", Some(&split.images), image),
+            ("target", split.targets.as_ref(), target),
+        ];
+        for (role, images, [c, h, w]) in images {
+            let (name, shape) = (format!("{role}_{name}"), [split.count, c, h, w]);
+            match images {
+                Some(Images::U8(v)) => array(name, "|u1", &shape, &mut v.iter().copied())?,
+                Some(Images::F32(v)) => {
+                    let mut bytes = v.iter().flat_map(|x| x.to_le_bytes());
+                    array(name, "<f4", &shape, &mut bytes)?;
+                }
+                None => {}
+            }
         }
         if let Some(labels) = &split.labels {
             let mut bytes = labels.iter().flat_map(|l| l.to_le_bytes());

@@ -12,6 +12,9 @@ pub struct DataInfo {
     pub name: String,
     /// Channels, height, width.
     pub image: [usize; 3],
+    /// Channels, height, width of the targets, where each image has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<[usize; 3]>,
     /// Class names; empty where images are unlabelled.
     pub classes: Vec<String>,
     /// How a model's Bernoulli likelihood will see it.
@@ -51,6 +54,7 @@ pub fn info(data: &OwnedDataset) -> DataInfo {
     DataInfo {
         name: spec.name.clone(),
         image: spec.image,
+        target: spec.target,
         classes: spec.classes.clone(),
         binarization: spec.binarization,
         splits: data

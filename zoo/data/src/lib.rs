@@ -205,6 +205,14 @@ pub enum Images {
 }
 
 impl Images {
+    fn view(&self, count: usize) -> View<'_> {
+        let elements = match self {
+            Self::U8(v) => Elements::U8(v),
+            Self::F32(v) => Elements::F32(v),
+        };
+        View { count, elements }
+    }
+
     /// Values in `range`, scaled to [0, 1].
     fn floats(&self, range: std::ops::Range<usize>) -> Vec<f32> {
         match self {
@@ -223,21 +231,17 @@ pub struct OwnedSplit {
     pub count: usize,
     /// A class index for each.
     pub labels: Option<Vec<i64>>,
+    /// A target `[C,H,W]` for each, one after the other.
+    pub targets: Option<Images>,
 }
 
 impl OwnedSplit {
     /// What a plugin sees.
     pub fn view(&self) -> Split<'_> {
-        let elements = match &self.images {
-            Images::U8(v) => Elements::U8(v),
-            Images::F32(v) => Elements::F32(v),
-        };
         Split {
-            images: View {
-                count: self.count,
-                elements,
-            },
+            images: self.images.view(self.count),
             labels: self.labels.as_deref(),
+            targets: self.targets.as_ref().map(|t| t.view(self.count)),
         }
     }
 }

@@ -23,6 +23,12 @@ const LABELS: [&[&str]; 3] = [
     &["y_valid", "y_val", "valid_labels", "val_labels"],
     &["y_test", "test_labels"],
 ];
+/// The same for targets, of maps from images to images.
+const TARGETS: [&[&str]; 3] = [
+    &["target_train", "train_targets", "targets"],
+    &["target_valid", "target_val", "valid_targets", "val_targets"],
+    &["target_test", "test_targets"],
+];
 /// Names of the classes, text.
 const CLASSES: &str = "classes";
 
@@ -78,17 +84,20 @@ pub(crate) fn parse<R: Read + Seek>(reader: R, file: &str, budget: &mut Budget) 
     for (i, split) in splits.iter_mut().enumerate() {
         let images = archive.find(IMAGES[i])?;
         let labels = archive.find(LABELS[i])?;
-        *split = match (images, labels) {
-            (Some(images), labels) => Some(archive.split(images, labels, budget)?),
-            (None, Some((name, _))) => {
+        let targets = archive.find(TARGETS[i])?;
+        *split = match (images, labels, targets) {
+            (Some(images), labels, targets) => {
+                Some(archive.split(images, labels, targets, budget)?)
+            }
+            (None, Some((name, _)), _) | (None, _, Some((name, _))) => {
                 return Err(content(
                     file,
                     name,
-                    "there are no images to go with these labels",
+                    "there are no images to go with these",
                     format!("add them as {}", IMAGES[i][0]),
                 ));
             }
-            (None, None) => None,
+            (None, None, None) => None,
         };
     }
     let [train, valid, test] = splits;
@@ -106,7 +115,7 @@ pub(crate) fn parse<R: Read + Seek>(reader: R, file: &str, budget: &mut Budget) 
                 "there are no training images; the arrays are [{}]",
                 names.join(", ")
             ),
-            "name them x_train, train or images (labels y_train or labels; test images x_test or test)",
+            "name them x_train, train or images (labels y_train or labels; targets target_train; test images x_test or test)",
         ));
     };
     let classes = match archive.find(&[CLASSES])? {
@@ -128,6 +137,7 @@ pub(crate) fn parse<R: Read + Seek>(reader: R, file: &str, budget: &mut Budget) 
             || IMAGES
                 .iter()
                 .chain(&LABELS)
+                .chain(&TARGETS)
                 .any(|names| names.contains(&name))
     };
     let unknown = archive.arrays.iter().filter(|(name, _)| !known(name));
@@ -184,8 +194,11 @@ impl<R: Read + Seek> Archive<R> {
         &mut self,
         images: Place,
         labels: Option<Place>,
+        targets: Option<Place>,
         budget: &mut Budget,
     ) -> Result<RawSplit> {
+        let targets = targets.map(|place| self.split(place, None, None, budget));
+        let targets = targets.transpose()?;
         let array = self.read(&images, budget)?;
         let name = &images.0;
         let ([n, c, h, w], strides) =
@@ -230,6 +243,7 @@ impl<R: Read + Seek> Archive<R> {
             images,
             shape: [n, c, h, w],
             labels,
+            targets: targets.map(Box::new),
         })
     }
 }

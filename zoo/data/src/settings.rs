@@ -5,16 +5,21 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use zoo_sdk::Binarization;
+use zoo_sdk::{Binarization, Degradations};
 
 /// How a source becomes a data set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSettings {
     /// How images become binary: `none`, `threshold` (at 0.5), `dynamic` (drawn anew each epoch) or `static` (the data are
     /// binary already).
     #[schemars(schema_with = "binarization_schema")]
     pub binarization: Binarization,
+    /// What makes an input of each image, for models that map images to images; the image is the target. Steps with commas between them:
+    /// `shrink 2` (bicubic), `grey`, `noise 0.1` (standard deviation), `crop 32x32` (a random window of both).
+    #[serde(skip_serializing_if = "Degradations::is_empty")]
+    #[schemars(with = "String")]
+    pub degrade: Degradations,
     /// Images held out of training for validation; without effect where the source has a validation split of its own.
     pub valid: usize,
     /// Most images to train on; all where not given.
@@ -31,6 +36,7 @@ impl Default for DataSettings {
     fn default() -> Self {
         Self {
             binarization: Binarization::None,
+            degrade: Degradations::default(),
             valid: 0,
             limit: None,
             size: None,

@@ -4,3 +4,4 @@ mod archives;
 mod formats;
 mod hostile;
 mod known;
+mod pairs;

@@ -272,7 +272,7 @@ fn prove(
         Some(row) => Err(unproven(format!(
             "output {:?} at batch {}: {}",
             row.output,
-            row.batch,
+            row.at_sizes(),
             row.finding()
         ))),
         None => Ok(rows.iter().map(proof).collect()),
@@ -286,6 +286,7 @@ fn proof(row: &Compared) -> Proof {
         variant: row.variant.clone(),
         runtime: row.runtime.clone(),
         batch: row.batch,
+        sizes: row.sizes.clone(),
         output: row.output.clone(),
         max_abs: row.max_abs,
         max_rel: row.max_rel,
@@ -327,7 +328,7 @@ fn metrics(
         }
     };
     let split = data.split("test").map_err(zoo_runs::Error::Data)?;
-    let split = first(split, images, data.spec.pixels());
+    let split = first(split, images, &data.spec);
     if split.is_empty() {
         return Ok(metrics);
     }
@@ -348,15 +349,20 @@ fn metrics(
 }
 
 /// The first `count` images of a split.
-fn first(split: Split<'_>, count: usize, pixels: usize) -> Split<'_> {
-    let count = count.min(split.images.count);
-    let elements = match split.images.elements {
-        Elements::U8(values) => Elements::U8(&values[..count * pixels]),
-        Elements::F32(values) => Elements::F32(&values[..count * pixels]),
+fn first<'a>(split: Split<'a>, count: usize, spec: &DataSpec) -> Split<'a> {
+    let count = count.min(split.len());
+    let first = |view: View<'a>, pixels: usize| View {
+        count,
+        elements: match view.elements {
+            Elements::U8(values) => Elements::U8(&values[..count * pixels]),
+            Elements::F32(values) => Elements::F32(&values[..count * pixels]),
+        },
     };
+    let target = spec.target.map_or(0, |target| target.iter().product());
     Split {
-        images: View { count, elements },
+        images: first(split.images, spec.pixels()),
         labels: split.labels.map(|labels| &labels[..count]),
+        targets: split.targets.map(|targets| first(targets, target)),
     }
 }
 
@@ -366,6 +372,8 @@ fn data_entry(data: &DataSpec) -> DataEntry {
         sha256: data.sha256.clone(),
         binarization: data.binarization.name().to_owned(),
         image: data.image,
+        target: data.target,
+        degrade: data.degrade.to_string(),
         classes: data.classes.clone(),
         licence: data.licence.clone(),
     }

@@ -9,7 +9,7 @@ use zoo_onnx::{Bundle, Content};
 use zoo_runs::{Registry, Which, open};
 use zoo_runtimes::parity::{Case, Compared, Expected};
 use zoo_runtimes::{LoadOptions, Search};
-use zoo_sdk::{GraphInfo, Port, Session};
+use zoo_sdk::{Array, GraphInfo, Port, Session, Tensors, sizes_of};
 
 use crate::engine::{CANDLE, Skipped, choose, graph, leave_out, open_bundle};
 use crate::reference::{expected, tolerance};
@@ -218,13 +218,15 @@ impl<'a> Reference<'a> {
                     }
                     .into());
                 }
-                let expected = sets.into_iter().map(|set| Expected {
-                    batch: set
-                        .inputs
-                        .first()
-                        .map_or(0, |(_, x)| x.shape().first().copied().unwrap_or(0)),
-                    inputs: set.inputs.into_iter().collect(),
-                    outputs: set.outputs.into_iter().collect(),
+                let ports = bundle.manifest().graphs.get(name);
+                let ports = ports.map_or(&[][..], |graph| graph.inputs.as_slice());
+                let expected = sets.into_iter().map(|set| {
+                    let inputs: Tensors = set.inputs.into_iter().collect();
+                    Expected {
+                        sizes: sizes_of(ports, |name| inputs.get(name).map(Array::shape)),
+                        inputs,
+                        outputs: set.outputs.into_iter().collect(),
+                    }
                 });
                 Ok(expected.collect())
             }
@@ -246,18 +248,19 @@ impl fmt::Display for Verification {
         let file = width("file", &|r| file_name(&r.variant).to_owned());
         let runtime = width("runtime", &|r| r.runtime.clone());
         let output = width("output", &|r| r.output.clone());
+        let batch = width("batch", &Compared::at_sizes);
         writeln!(
             f,
-            "{:file$}  {:runtime$}  batch  {:output$}  verdict  largest difference",
-            "file", "runtime", "output"
+            "{:file$}  {:runtime$}  {:batch$}  {:output$}  verdict  largest difference",
+            "file", "runtime", "batch", "output"
         )?;
         for row in &self.results {
             writeln!(
                 f,
-                "{:file$}  {:runtime$}  {:>5}  {:output$}  {:7}  {}",
+                "{:file$}  {:runtime$}  {:>batch$}  {:output$}  {:7}  {}",
                 file_name(&row.variant),
                 row.runtime,
-                row.batch,
+                row.at_sizes(),
                 row.output,
                 if row.ok { "ok" } else { "FAILED" },
                 row.finding()
@@ -289,7 +292,7 @@ impl fmt::Display for Verification {
                 row.finding(),
                 row.graph,
                 row.runtime,
-                row.batch,
+                row.at_sizes(),
                 row.output
             ),
             None => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Array, DType, Dim, Error, Result};
+use crate::{Array, DType, Dim, Error, Result, Sizes};
 
 /// A recorded network: nodes in execution order over named values.
 ///
@@ -129,6 +129,18 @@ impl Port {
         }
     }
 
+    /// Images in [0, 1] of any size, `[N,C,H,W]`; `sides` are H and W, or what they must be a multiple of: `4*H`.
+    pub fn images(name: impl Into<String>, channels: usize, [height, width]: [Dim; 2]) -> Self {
+        Self {
+            range: Some([0.0, 1.0]),
+            ..Self::new(
+                name,
+                DType::F32,
+                [Dim::batch(), channels.into(), height, width],
+            )
+        }
+    }
+
     /// Standard normal noise, `[N, dims...]`.
     pub fn normal(name: impl Into<String>, dims: &[usize]) -> Self {
         Self {
@@ -181,10 +193,49 @@ impl Port {
         }
     }
 
-    /// The concrete shape when every symbol stands for `n`; `None` on overflow.
-    pub fn shape_at(&self, n: usize) -> Option<Vec<usize>> {
-        self.shape.iter().map(|dim| dim.at(n)).collect()
+    /// The concrete shape when symbols stand for `sizes`, which may be the batch alone; `None` where one is missing and on overflow.
+    pub fn shape_at(&self, sizes: impl Into<Sizes>) -> Option<Vec<usize>> {
+        let sizes = sizes.into();
+        self.shape.iter().map(|dim| dim.at(&sizes)).collect()
     }
+}
+
+/// What the symbols of a graph's inputs stand for where the inputs have these shapes: the first input that tells one decides.
+pub fn sizes_of<'a>(inputs: &[Port], shape: impl Fn(&str) -> Option<&'a [usize]>) -> Sizes {
+    let mut sizes = Sizes::default();
+    for port in inputs {
+        let given = shape(&port.name).unwrap_or_default();
+        for (symbol, size) in port
+            .shape
+            .iter()
+            .zip(given)
+            .filter_map(|(d, &s)| d.solved(s))
+        {
+            if sizes.get(symbol).is_none() {
+                sizes = sizes.with(symbol, size);
+            }
+        }
+    }
+    sizes
+}
+
+/// Sizes to try a graph with these inputs at: a batch of `n`, and small sides that differ from each other and from batch to batch.
+pub fn trial_sizes(inputs: &[Port], n: usize) -> Sizes {
+    with_sides(inputs, Sizes::batch(n), 8 + 2 * n.min(16), 5)
+}
+
+/// `sizes`, and for symbols of the inputs that they leave open: sides of so many pixels or a few more, each by so many longer than the one before.
+pub fn with_sides(inputs: &[Port], mut sizes: Sizes, mut side: usize, longer: usize) -> Sizes {
+    for dim in inputs.iter().flat_map(|port| &port.shape) {
+        for symbol in dim.symbols() {
+            if sizes.get(symbol).is_none() {
+                let step = dim.grows_by(symbol).unwrap_or(1).max(1);
+                sizes = sizes.with(symbol, side.div_ceil(step));
+                side += longer;
+            }
+        }
+    }
+    sizes
 }
 
 impl Graph {

@@ -19,8 +19,11 @@ mod steps;
 mod text;
 
 pub use array::{Array, DType, Data};
-pub use dim::{BATCH, Dim};
-pub use graph::{Attribute, Distribution, Graph, Initializer, Node, Port, ValueType};
+pub use dim::{BATCH, Dim, Expression, Sizes};
+pub use graph::{
+    Attribute, Distribution, Graph, Initializer, Node, Port, ValueType, sizes_of, trial_sizes,
+    with_sides,
+};
 pub use steps::{Content, Count, ScanSteps, Slices, Stacked, State, Step, Steps};
 
 /// What can be wrong with a graph or an array.
@@ -76,7 +79,7 @@ pub enum Error {
     Output(String),
     /// A dimension's text cannot be read.
     #[error(
-        "{0:?} is no dimension: write a number, a symbol such as N, or a multiple such as 50*N"
+        "{0:?} is no dimension: write a number, a symbol such as N, or an expression such as 50*N, 2*H+1 or (H+1)/2"
     )]
     Dim(String),
 }

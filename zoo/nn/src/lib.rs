@@ -16,6 +16,7 @@ mod ops;
 mod optim;
 mod params;
 mod plugin;
+pub mod quality;
 mod recorder;
 pub mod testing;
 mod trace;
@@ -37,6 +38,6 @@ pub use trace::trace;
 pub use value::{GradOptions, Gradients, Value, grad, twice_differentiable};
 #[doc(hidden)] // for export_plugin!
 pub use zoo_sdk as sdk;
-pub use zoo_sdk::{Binarization, DataSpec, Metrics, Plugin, Port, Stream};
+pub use zoo_sdk::{Binarization, DataSpec, Dim, Metrics, Plugin, Port, Stream, Task};
 
 pub use candle_core::{DType, Device, Tensor};

@@ -8,7 +8,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use zoo_graph::Port;
-use zoo_sdk::{DataSpec, Metrics, Stream, is_below};
+use zoo_sdk::{DataSpec, Metrics, Stream, Task, is_below};
 
 use crate::{Error, Mode, Net, Result, Value, net::Dice};
 
@@ -21,6 +21,9 @@ pub trait Model: Sized + Send + Sync {
 
     /// Name, paper and place in the taxonomy.
     const INFO: Info;
+
+    /// What it is for, which says what a batch holds beside images.
+    const TASK: Task = Task::Generate;
 
     /// The model for these data. Settings and shapes that do not fit are an [`Error::Input`](crate::Error::Input).
     fn new(config: &Self::Config, data: &DataSpec) -> Result<Self>;
@@ -128,7 +131,7 @@ impl Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Role {
-    /// What is modelled, or the input of a map from images to images: `[N,C,H,W]` in [0, 1], binarised as the data's settings say.
+    /// What is modelled, or the input of a map from images to images: `[N,C,H,W]` in [0, 1], binarised or degraded as the data's settings say.
     Image,
     /// The class of each image, i64 `[N]`.
     Label,

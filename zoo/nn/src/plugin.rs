@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 use candle_core::Device;
 use serde_json::{Value as Json, json};
 use zoo_sdk::{
-    Binarization, Context, DataSpec, Dataset, Description, EvaluateRequest, Graph, GraphInfo,
+    Array, Context, DataSpec, Dataset, Description, Dim, EvaluateRequest, Graph, GraphInfo,
     Metrics, OpenRequest, Paper, Plugin, SHOWN_IMAGE, Session, Split, Tensors, TrainReport,
-    TrainRequest,
+    TrainRequest, sizes_of,
 };
 
 use crate::{
@@ -57,6 +57,7 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
             summary: info.summary.into(),
             family: info.family.into(),
             density: info.density.into(),
+            task: M::TASK,
             paper: Paper {
                 title: info.title.into(),
                 authors: info.authors.into(),
@@ -95,15 +96,15 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
 
 /// The model in the recommended settings, for [`SHOWN_IMAGE`].
 fn shown<M: Model>() -> Result<M> {
-    let config = serde_json::from_value(defaults::<M>(&[])["model"].take())
+    let mut defaults = defaults::<M>(&[]);
+    let config = serde_json::from_value(defaults["model"].take())
         .map_err(|e| Error::input(format!("model settings: {e}")))?;
+    let degrade = defaults["data"]["degrade"].as_str().unwrap_or_default();
     let data = DataSpec {
-        name: String::new(),
+        degrade: degrade.parse().map_err(Error::input)?,
         image: SHOWN_IMAGE,
         classes: (0..10).map(|class| class.to_string()).collect(),
-        binarization: Binarization::None,
-        sha256: String::new(),
-        licence: None,
+        ..DataSpec::default()
     };
     M::new(&config, &data)
 }
@@ -204,8 +205,8 @@ impl<M: Model> ModelSession<M> {
                 known.join(", ")
             )));
         }
-        // The batch is that of the first input that has one; the others must have the same.
-        let mut batch: Option<(&str, usize)> = None;
+        // A size is that of the first input that tells it; the others must have the same.
+        let sizes = sizes_of(&graph.inputs, |name| inputs.get(name).map(Array::shape));
         let mut values = Vec::new();
         for port in &graph.inputs {
             let array = inputs.get(&port.name).ok_or_else(|| {
@@ -218,27 +219,26 @@ impl<M: Model> ModelSession<M> {
             let wrong = |what: String| {
                 Error::input(format!("input {:?} of graph {name:?} {what}", port.name))
             };
-            let has_batch = port.shape.first().is_some_and(|dim| dim.fixed().is_none());
-            let n = match (has_batch, batch, array.shape().first()) {
-                (true, None, Some(&n)) => {
-                    batch = Some((&port.name, n));
-                    n
-                }
-                (_, Some((_, n)), _) => n,
-                _ => 1,
-            };
+            let has_batch = port.shape.first().is_some_and(Dim::is_batch);
             if has_batch && array.shape().first() == Some(&0) {
                 return Err(wrong(format!(
                     "must be {}, and holds nothing: N is at least 1",
                     port.value_type()
                 )));
             }
-            if array.dtype() != port.dtype || port.shape_at(n).as_deref() != Some(array.shape()) {
-                let of = match batch {
-                    Some((first, n)) if has_batch && first != port.name => {
-                        format!(", with the N = {n} of {first:?}")
-                    }
-                    _ => String::new(),
+            if array.dtype() != port.dtype
+                || port.shape_at(&sizes).as_deref() != Some(array.shape())
+            {
+                // What other inputs say.
+                let rest = inputs.iter().filter(|(name, _)| **name != port.name);
+                let rest: Vec<_> = rest.collect();
+                let others = sizes_of(&graph.inputs, |name| {
+                    let found = rest.iter().find(|(other, _)| *other == name);
+                    found.map(|(_, array)| array.shape())
+                });
+                let of = match others.is_empty() {
+                    true => String::new(),
+                    false => format!(", with {others} as in the other inputs"),
                 };
                 return Err(wrong(format!(
                     "must be {}{of}, not {array:?}",

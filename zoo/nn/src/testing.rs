@@ -26,7 +26,7 @@ pub fn random<M: Model>(
         classes: (0..classes).map(|class| class.to_string()).collect(),
         binarization: Binarization::None,
         sha256: String::new(),
-        licence: None,
+        ..DataSpec::default()
     };
     let model = M::new(config, &data)?;
     let params = Params::fresh(5, &Device::Cpu);

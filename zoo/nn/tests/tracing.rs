@@ -1,9 +1,11 @@
 //! What a trace records, and what it refuses.
 
+use zoo_nn::layers::Conv;
 use zoo_nn::{
     DType, Device, Error, Net, Outputs, Params, Pixel, Port, Raster, Result, Row, ScanStep,
     Scanned, Tensor, Value, raster_scan, scan, trace,
 };
+use zoo_sdk::Dim;
 
 fn record<O: Outputs>(
     inputs: &[Port],
@@ -85,7 +87,7 @@ fn a_batch_size_in_a_shape_is_refused() {
         let n = x.dims()[0] as i64;
         x.reshape(&[n, 2, 3]).reshape(&[0, -1])
     });
-    insta::assert_snapshot!(message.replace(char::is_numeric, "#"), @r#"graph "test" cannot be recorded: constant "reshape.shape" at zoo/nn/tests/tracing.rs:## differs between two runs ([#.#, #.#, #.#] and [#.#, #.#, #.#]): it was computed from the data or the batch. In a reshape write # (keep) or -# (infer) instead of a size"#);
+    insta::assert_snapshot!(message.replace(char::is_numeric, "#"), @r#"graph "test" cannot be recorded: constant "reshape.shape" at zoo/nn/tests/tracing.rs:## differs between two runs ([#.#, #.#, #.#] and [#.#, #.#, #.#]): it was computed from the data or their sizes. In a reshape write # (keep) or -# (infer) instead of a size"#);
 }
 
 #[test]
@@ -93,7 +95,7 @@ fn a_fixed_batch_is_refused() {
     let message = refusal(|x| x.reshape(&[3, 6]));
     assert!(
         message.contains(
-            "with a batch of 3 it works, with 5 it fails: Reshape at zoo/nn/tests/tracing.rs:"
+            "with a batch of 3 it works, with a batch of 5 it fails: Reshape at zoo/nn/tests/tracing.rs:"
         ),
         "{message}"
     );
@@ -135,9 +137,58 @@ fn a_branch_on_the_batch_is_refused() {
         }
     });
     assert!(
-        message.contains("differs between batches")
-            || message.contains("a loop or branch depends on the batch"),
+        message.contains("differs between a batch of 3 and a batch of 5")
+            || message.contains("a loop or branch depends on the sizes"),
         "{message}"
+    );
+}
+
+fn open(sides: [&str; 2], output: &[&str], f: impl Fn(&Value) -> Value) -> Result<zoo_sdk::Graph> {
+    let dim = |text: &&str| text.parse::<Dim>().expect("a dimension");
+    let x = Port::images("x", 2, sides.each_ref().map(dim));
+    let y = Port::new(
+        "y",
+        zoo_sdk::DType::F32,
+        output.iter().map(dim).collect::<Vec<_>>(),
+    );
+    record(&[x], &[y], |io| f(&io[0]))
+}
+
+#[test]
+fn sizes_follow_those_of_the_input() {
+    let root = Net::new(&Params::fresh(1, &Device::Cpu));
+    let step = |x: &Value| root.conv2d("down", x, Conv::to(4).stride(2)).max_pool2d(2);
+    let half = ["N", "4", "(H+1)/4", "(W+1)/4"];
+    let graph = open(["H", "W"], &half, step).unwrap();
+    assert_eq!(graph.types["down"].to_string(), "f32[N,4,(H+1)/2,(W+1)/2]");
+    let whole = ["N", "1", "4*H", "4*W"];
+    let up = |x: &Value| step(x).upsample_nearest2d(2).pixel_shuffle(2);
+    let graph = open(["4*H", "4*W"], &whole, up).unwrap();
+    assert_eq!(graph.types["down"].to_string(), "f32[N,4,2*H,2*W]");
+    let error = open(["4*H", "4*W"], &half, up).unwrap_err().to_string();
+    let said = "declared f32[N,4,(H+1)/4,(W+1)/4] but computed f32[N,1,4*H,4*W]";
+    assert!(error.contains(said), "{error}");
+}
+
+#[test]
+fn a_size_that_does_not_follow_is_refused() {
+    let any = ["N", "2", "H", "W"];
+    let refused = |f: &dyn Fn(&Value) -> Value| open(["H", "W"], &any, f).unwrap_err().to_string();
+    let height = refused(&|x| {
+        let h = x.dims()[2] as i64;
+        x.reshape(&[0, 2, h, -1])
+    });
+    assert!(
+        height.contains("reshape.shape") && height.contains("tracing.rs:"),
+        "{height}"
+    );
+    let cut = refused(&|x| x.slice(2, 0, 9));
+    assert!(cut.contains("f32[N,2,9,W]"), "{cut}");
+    let flat = refused(&|x| x.flatten(1));
+    let said = "y (Reshape) at zoo/nn/tests/tracing.rs:";
+    assert!(
+        flat.contains(said) && flat.contains("H=11, N=3, W=13"),
+        "{flat}"
     );
 }
 

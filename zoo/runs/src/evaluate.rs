@@ -108,7 +108,8 @@ pub fn evaluate_by<E: From<Error>>(
             .map_err(|e| Error::BadData(e.to_string()))?,
         // A bundle knows no settings, but what came of them: images of this size.
         None => DataSettings {
-            size: Some(Size {
+            // Pairs keep their two sizes.
+            size: trained.data.target.is_none().then_some(Size {
                 height: trained.data.image[1],
                 width: trained.data.image[2],
             }),
@@ -116,6 +117,7 @@ pub fn evaluate_by<E: From<Error>>(
         },
     };
     settings.binarization = trained.data.binarization;
+    settings.degrade = trained.data.degrade.clone();
     let source = options
         .data
         .clone()

@@ -220,6 +220,10 @@ fn open_bundle(path: &Path, which: Which) -> Result<Trained> {
         path: path.join("manifest.json"),
         what: format!("data.binarization {binarization:?} is unknown; export the run again"),
     })?;
+    let degrade = manifest.data.degrade.parse().map_err(|e| Error::Corrupt {
+        path: path.join("manifest.json"),
+        what: format!("data.degrade: {e}"),
+    })?;
     Ok(Trained {
         path: path.to_owned(),
         model: manifest.model,
@@ -228,6 +232,8 @@ fn open_bundle(path: &Path, which: Which) -> Result<Trained> {
         data: DataSpec {
             name: manifest.data.name,
             image: manifest.data.image,
+            target: manifest.data.target,
+            degrade,
             classes: manifest.data.classes,
             binarization: *binarization,
             sha256: manifest.data.sha256,

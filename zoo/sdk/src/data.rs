@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Stream;
+use crate::{Array, Degradations, Error, Picture, Result, Stream};
 
 /// How images become binary before a Bernoulli likelihood sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +59,14 @@ impl Binarization {
 pub struct DataSpec {
     /// `fashion-small`, or the last part of the path.
     pub name: String,
-    /// Channels, height, width.
+    /// Channels, height, width of the images.
     pub image: [usize; 3],
+    /// Those of the targets, where each image comes with what a map from images to images is to give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<[usize; 3]>,
+    /// What makes an input of each image, whose target the image then is.
+    #[serde(default, skip_serializing_if = "Degradations::is_empty")]
+    pub degrade: Degradations,
     /// Names of the classes, empty where images are unlabelled.
     pub classes: Vec<String>,
     /// How to binarise.
@@ -77,6 +83,23 @@ impl DataSpec {
     pub fn pixels(&self) -> usize {
         self.image.iter().product()
     }
+
+    /// Shapes `[C,H,W]` of input and target, where the data are pairs or are made into pairs.
+    pub fn pair(&self) -> Option<[[usize; 3]; 2]> {
+        match self.degrade.is_empty() {
+            true => self.target.map(|target| [self.image, target]),
+            false => self.degrade.shapes(self.image).ok(),
+        }
+    }
+}
+
+/// An image of a data set as a model sees it, and its target, where there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// The image, or the input of a pair.
+    pub image: Picture,
+    /// What a map from images to images is to give for it.
+    pub target: Option<Picture>,
 }
 
 /// Borrowed elements.
@@ -104,6 +127,8 @@ pub struct Split<'a> {
     pub images: View<'a>,
     /// A class index for each image.
     pub labels: Option<&'a [i64]>,
+    /// A target for each image.
+    pub targets: Option<View<'a>>,
 }
 
 /// A data set, whole.
@@ -117,7 +142,95 @@ pub struct Dataset<'a> {
     pub valid: Option<Split<'a>>,
 }
 
+impl View<'_> {
+    /// Values from `start` on, scaled to [0, 1].
+    pub fn floats(&self, start: usize, out: &mut [f32]) {
+        let range = start..start + out.len();
+        match self.elements {
+            Elements::U8(bytes) => {
+                let pairs = out.iter_mut().zip(&bytes[range]);
+                pairs.for_each(|(x, &byte)| *x = f32::from(byte) / 255.0);
+            }
+            Elements::F32(values) => out.copy_from_slice(&values[range]),
+        }
+    }
+
+    /// Image `index` of this shape.
+    fn picture(&self, index: usize, shape: [usize; 3]) -> Picture {
+        let mut values = vec![0.0; shape.iter().product()];
+        self.floats(index * values.len(), &mut values);
+        Picture { shape, values }
+    }
+}
+
+/// What a map from images to images made of the images at `indices` of a split, `[N,C,H,W]`, between the inputs, which are brought to the same size by bicubic
+/// interpolation, and the targets: `[N,C,H,3W]`. `stream` is that which drew the inputs.
+///
+/// # Errors
+/// Where there is not one result for each index.
+pub fn side_by_side(
+    split: &Split<'_>,
+    spec: &DataSpec,
+    indices: &[usize],
+    stream: Stream,
+    made: &Array,
+) -> Result<Array> {
+    let wrong = || Error::input(format!("{} images became {made:?}", indices.len()));
+    let (&[count, c, h, w], Ok(values)) = (made.shape(), made.as_f32()) else {
+        return Err(wrong());
+    };
+    if count != indices.len() {
+        return Err(wrong());
+    }
+    let mut sheet = Vec::new();
+    let mut shape = [c, h, 0];
+    let results = values.chunks((c * h * w).max(1));
+    for (&index, values) in indices.iter().zip(results) {
+        let example = split.example(spec, index, stream, None);
+        let result = Picture {
+            shape: [c, h, w],
+            values: values.to_vec(),
+        };
+        let mut parts = vec![example.image.resized([h, w]), result];
+        parts.extend(example.target.map(|target| target.resized([h, w])));
+        let row = Picture::beside(&parts);
+        shape = row.shape;
+        sheet.extend(row.values);
+    }
+    Ok(Array::f32([count, shape[0], shape[1], shape[2]], sheet)?)
+}
+
 impl Split<'_> {
+    /// Image `index`, scaled to [0, 1], binarised and made into a pair as `spec` says. What is random is drawn from `stream`, in training anew in each
+    /// `epoch`: whoever uses the same stream sees the same.
+    pub fn example(
+        &self,
+        spec: &DataSpec,
+        index: usize,
+        stream: Stream,
+        epoch: Option<u64>,
+    ) -> Example {
+        let mut image = self.images.picture(index, spec.image);
+        let at = |purpose: &str| {
+            let stream = stream.named(purpose);
+            let stream = epoch.map_or(stream, |epoch| stream.at(epoch));
+            stream.at(index as u64)
+        };
+        if !spec.degrade.is_empty() {
+            let [image, target] = spec.degrade.pair(image, at("degrade"));
+            return Example {
+                image,
+                target: Some(target),
+            };
+        }
+        spec.binarization.apply(&mut image.values, at("binarize"));
+        let target = self.targets.zip(spec.target);
+        Example {
+            image,
+            target: target.map(|(targets, shape)| targets.picture(index, shape)),
+        }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.images.count

@@ -1,8 +1,8 @@
 //! What to feed a sampler.
 
-use crate::{Array, DType, Distribution, Error, Port, Result, Stream, Tensors};
+use crate::{Array, BATCH, DType, Distribution, Error, Port, Result, Sizes, Stream, Tensors};
 
-/// Inputs for `count` samples of a graph that reads only noise and labels.
+/// Inputs for samples of a graph that reads only noise and labels: as many as the batch of `sizes`, which may be a number.
 ///
 /// Each sample's noise follows from `seed`, the port's name and the sample's index, so a larger grid starts with the pictures of a
 /// smaller one. Labels are `label`, or all classes in turn.
@@ -11,15 +11,17 @@ use crate::{Array, DType, Distribution, Error, Port, Result, Stream, Tensors};
 /// A port that is neither noise nor a label, or a label outside its range.
 pub fn draw_inputs(
     inputs: &[Port],
-    count: usize,
+    sizes: impl Into<Sizes>,
     seed: u64,
     label: Option<i64>,
 ) -> Result<Tensors> {
+    let sizes = sizes.into();
+    let count = sizes.get(BATCH).unwrap_or(1);
     let mut drawn = Tensors::new();
     for port in inputs {
         let stream = Stream::new(seed).named("sample").named(&port.name);
         let shape = port
-            .shape_at(count)
+            .shape_at(&sizes)
             .ok_or_else(|| Error::input(format!("{count} samples are too many")))?;
         let array = match (port.distribution, port.dtype) {
             (Some(distribution), DType::F32) => {

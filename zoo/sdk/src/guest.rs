@@ -22,7 +22,7 @@ use crate::{
     },
     wire::{
         CheckpointHead, EvaluateCall, GraphCall, ImagesCall, Incoming, OpenCall, Opened, Outgoing,
-        TrainCall, encode_graph, read, write,
+        Shapes, TrainCall, encode_graph, read, write,
     },
 };
 
@@ -187,9 +187,9 @@ impl Guest {
     fn train(&self, call: &Caller<'_>) -> Result<Answer> {
         let head: TrainCall = request(call)?;
         let mut tensors = Incoming::new(&call.tensors);
-        let image = head.data.image;
-        let train = tensors.split("train", image).map_err(Error::Internal)?;
-        let valid = tensors.split("valid", image).map_err(Error::Internal)?;
+        let shapes = Shapes::of(&head.data);
+        let train = tensors.split("train", shapes).map_err(Error::Internal)?;
+        let valid = tensors.split("valid", shapes).map_err(Error::Internal)?;
         let resume = head.resume.map(|c| tensors.checkpoint("resume.", c));
         let init_from = head.init_from.then(|| tensors.group("init"));
         let trained = TrainRequest {
@@ -275,7 +275,7 @@ impl Guest {
         let head: EvaluateCall = request(call)?;
         let mut tensors = Incoming::new(&call.tensors);
         let split: Option<Split<'_>> = tensors
-            .split("split", head.image)
+            .split("split", head.shapes)
             .map_err(Error::Internal)?;
         tensors.finish().map_err(Error::Internal)?;
         let split = split.ok_or_else(|| missing("images"))?;

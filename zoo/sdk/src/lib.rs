@@ -8,6 +8,7 @@
 
 pub mod abi;
 mod data;
+mod degrade;
 mod draw;
 #[doc(hidden)]
 pub mod guest;
@@ -20,16 +21,20 @@ mod rng;
 pub mod schema;
 mod wire;
 
-pub use data::{Binarization, DataSpec, Dataset, Elements, Split, View};
+pub use data::{Binarization, DataSpec, Dataset, Elements, Example, Split, View, side_by_side};
+pub use degrade::{Degradation, Degradations, Picture, bicubic};
 pub use draw::draw_inputs;
 pub use message::{
     Checkpoint, Control, DENSITY_FAMILIES, Description, EvaluateRequest, Event, GraphInfo,
-    LossTerm, OpenRequest, Paper, SHOWN_IMAGE, StateRecord, StopReason, TrainReport, TrainRequest,
-    is_below,
+    LossTerm, OpenRequest, Paper, SHOWN_IMAGE, StateRecord, StopReason, Task, TrainReport,
+    TrainRequest, is_below,
 };
 pub use plugin::{Context, Plugin, Session, Silent};
 pub use rng::Stream;
-pub use zoo_graph::{Array, DType, Data, Dim, Distribution, Graph, Port};
+pub use zoo_graph::{
+    Array, BATCH, DType, Data, Dim, Distribution, Graph, Port, Sizes, sizes_of, trial_sizes,
+    with_sides,
+};
 
 /// Named tensors: weights by parameter path, or the inputs and outputs of a graph by port name.
 pub type Tensors = std::collections::BTreeMap<String, Array>;

@@ -28,6 +28,34 @@ pub struct Paper {
 /// Channels, height and width of the images for which a [`Description`] shows signatures.
 pub const SHOWN_IMAGE: [usize; 3] = [1, 28, 28];
 
+/// What a model is for: it says what a batch must hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Task {
+    /// Images from noise.
+    #[default]
+    Generate,
+    /// Images from noise and a class: the data need labels.
+    GenerateFromLabel,
+    /// From one image to another: the data need targets.
+    ImageToImage,
+    /// From an image to a code and back.
+    Represent,
+}
+
+impl Task {
+    /// The name that descriptions use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::GenerateFromLabel => "generate-from-label",
+            Self::ImageToImage => "image-to-image",
+            Self::Represent => "represent",
+        }
+    }
+}
+
 /// What a plugin says of a model before anything is trained.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Description {
@@ -39,6 +67,9 @@ pub struct Description {
     pub family: String,
     /// Whether p(x) is `tractable`, `approximate` or `implicit`, or the model has `none`.
     pub density: String,
+    /// What it is for; `generate` where a plugin does not say.
+    #[serde(default)]
+    pub task: Task,
     /// Where it was published.
     pub paper: Paper,
     /// The model's version; weights of another one may not fit.

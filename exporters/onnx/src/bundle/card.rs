@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use zoo_graph::{DType, Distribution, Port};
+use zoo_graph::{DType, Distribution, Port, trial_sizes};
 
 use super::manifest::{GraphEntry, Manifest, STEPS, VariantEntry};
 
@@ -161,7 +161,8 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
         let mut files = graph.variants.iter().filter(|v| v.driver.is_none());
         files.find(serves).map(|v| v.file.as_str())
     };
-    let size = |port: &Port| port.shape_at(1).unwrap_or_default();
+    let sizes = trial_sizes(&graph.inputs, 1);
+    let size = |port: &Port| port.shape_at(&sizes).unwrap_or_default();
     let list = |sizes: &[usize]| {
         sizes
             .iter()

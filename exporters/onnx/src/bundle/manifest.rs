@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use zoo_graph::Port;
+use zoo_graph::{Port, Sizes};
 
 /// The manifest's name in a bundle.
 pub const MANIFEST: &str = "manifest.json";
@@ -65,6 +65,12 @@ pub struct DataEntry {
     pub binarization: String,
     /// Channels, height, width.
     pub image: [usize; 3],
+    /// Those of the targets, where each image comes with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<[usize; 3]>,
+    /// What made an input of each image, if anything did: `shrink 2`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub degrade: String,
     /// Names of the classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
@@ -111,6 +117,9 @@ pub struct Proof {
     pub runtime: String,
     /// Images at a time.
     pub batch: usize,
+    /// What the other symbols of the graph stood for, if it has any.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
     /// The output compared.
     pub output: String,
     /// Largest difference; none where something was not finite.

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zoo_graph::{Array, Graph, Port};
+use zoo_graph::{Array, Graph, Port, Sizes};
 
 use super::*;
 use crate::{Card, Error, Options, export, testing::Net};
@@ -29,6 +29,8 @@ fn manifest() -> Manifest {
             sha256: "00".into(),
             binarization: "none".into(),
             image: [1, 28, 28],
+            target: None,
+            degrade: String::new(),
             classes: vec![],
             licence: Some("MIT".into()),
         },
@@ -39,6 +41,7 @@ fn manifest() -> Manifest {
             variant: "onnx/decode.onnx".into(),
             runtime: "tract".into(),
             batch: 3,
+            sizes: Sizes::default(),
             output: "x".into(),
             max_abs: Some(1.2e-7),
             max_rel: Some(3e-7),

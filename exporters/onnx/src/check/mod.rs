@@ -55,7 +55,7 @@ pub fn check(bytes: &[u8]) -> Result<Summary> {
 
 /// Whether the first dimension of a port is the batch.
 pub(crate) fn is_batched(port: &Port) -> bool {
-    matches!(port.shape.first(), Some(Dim::Scaled { symbol, .. }) if symbol == BATCH)
+    port.shape.first().is_some_and(Dim::is_batch)
 }
 
 /// Checks a file from anywhere: structure, known operators with their attributes, single assignment, types and shapes
@@ -112,7 +112,7 @@ impl<'a> Walk<'a> {
         let elements = ty
             .shape
             .iter()
-            .try_fold(1usize, |n, dim| n.checked_mul(dim.at(1)?));
+            .try_fold(1usize, |n, dim| n.checked_mul(dim.content().0));
         if elements.is_none_or(|n| n > MAX_ELEMENTS) {
             return Err(Error::value(name, format!("{ty} is too large")));
         }

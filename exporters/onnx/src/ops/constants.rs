@@ -9,16 +9,22 @@ pub(super) const SMALL: usize = 4096;
 
 /// A scalar of an element type.
 pub(crate) fn scalar(dtype: DType, value: f64) -> Result<Array, String> {
+    numbers(dtype, &[], &[value])
+}
+
+/// Numbers as an element type holds them.
+pub(crate) fn numbers(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Array, String> {
+    let each = values.iter().copied();
     let data = match dtype {
-        DType::F32 => Data::F32(vec![value as f32]),
-        DType::F64 => Data::F64(vec![value]),
-        DType::F16 => Data::F16(vec![half::f16::from_f64(value).to_bits()]),
-        DType::I64 => Data::I64(vec![value as i64]),
-        DType::I32 => Data::I32(vec![value as i32]),
-        DType::U8 => Data::U8(vec![value as u8]),
-        DType::Bool => Data::Bool(vec![u8::from(value != 0.0)]),
+        DType::F32 => Data::F32(each.map(|v| v as f32).collect()),
+        DType::F64 => Data::F64(values.to_vec()),
+        DType::F16 => Data::F16(each.map(|v| half::f16::from_f64(v).to_bits()).collect()),
+        DType::I64 => Data::I64(each.map(|v| v as i64).collect()),
+        DType::I32 => Data::I32(each.map(|v| v as i32).collect()),
+        DType::U8 => Data::U8(each.map(|v| v as u8).collect()),
+        DType::Bool => Data::Bool(each.map(|v| u8::from(v != 0.0)).collect()),
     };
-    Array::new([], data).map_err(|e| e.to_string())
+    Array::new(shape, data).map_err(|e| e.to_string())
 }
 
 /// A node whose inputs are all constant, and what it gives.

@@ -2,7 +2,7 @@
 
 use super::{
     prelude::*,
-    window::{Window, along_size, bias, of_weights, spatial, weights},
+    window::{Window, bias, of_weights, spatial, weights},
 };
 
 pub(super) const OPERATORS: &[Operator] = &[Operator {
@@ -45,7 +45,7 @@ fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
     bias(args, w[0])?;
     let mut shape = vec![Some(x[0].clone()), Some(Dim::Fixed(w[0]))];
     for (i, dim) in x[2..].iter().enumerate() {
-        shape.push(along_size(dim, |size| window.positions(i, size))?);
+        shape.push(window.positions(i, dim)?);
     }
     Inferred::one(ty.dtype, shape)
 }

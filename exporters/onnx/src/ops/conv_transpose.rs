@@ -3,7 +3,7 @@
 use super::{
     depth_to_space::interleave,
     prelude::*,
-    window::{Window, along_size, bias, of_weights, spatial, weights},
+    window::{Window, bias, of_weights, spatial, weights},
 };
 
 pub(super) const OPERATORS: &[Operator] = &[Operator {
@@ -28,15 +28,16 @@ pub(super) const OPERATORS: &[Operator] = &[Operator {
 }];
 
 /// The output size of a transposed convolution along axis `i`.
-fn transposed_size(window: &Window, extra: usize, i: usize, size: usize) -> Result<usize, String> {
-    let full = size
-        .checked_sub(1)
-        .and_then(|n| n.checked_mul(window.strides[i]))
-        .and_then(|n| n.checked_add(window.extent(i)))
-        .and_then(|n| n.checked_add(extra));
-    full.and_then(|n| n.checked_sub(window.begin[i] + window.end[i]))
-        .filter(|n| *n > 0)
-        .ok_or_else(|| "its output would be empty".into())
+fn transposed_size(window: &Window, extra: usize, i: usize, size: &Dim) -> Derived {
+    let taps = window.extent(i).saturating_add(extra) as i64;
+    let cropped = window.begin[i].saturating_add(window.end[i]) as i64;
+    let steps = size.moved(-1).and_then(|n| n.times(window.strides[i]));
+    match steps.and_then(|n| n.moved(taps.checked_sub(cropped)?)) {
+        None | Some(Dim::Fixed(0)) if size.fixed().is_some() => {
+            Err("its output would be empty".into())
+        }
+        size => Ok(size),
+    }
 }
 
 fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
@@ -60,9 +61,7 @@ fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
     let extra = output_padding(args.node, &window)?;
     let mut shape = vec![Some(x[0].clone()), Some(Dim::Fixed(channels))];
     for (i, dim) in x[2..].iter().enumerate() {
-        shape.push(along_size(dim, |size| {
-            transposed_size(&window, extra[i], i, size)
-        })?);
+        shape.push(transposed_size(&window, extra[i], i, dim)?);
     }
     Inferred::one(ty.dtype, shape)
 }
@@ -118,7 +117,10 @@ struct Axis {
 }
 
 fn axis(window: &Window, extra: usize, i: usize, size: usize) -> Result<Axis, String> {
-    let output = transposed_size(window, extra, i, size)?;
+    let output = transposed_size(window, extra, i, &size.into())?;
+    let output = output
+        .and_then(|dim| dim.fixed())
+        .ok_or("its size is not known")?;
     let stride = window.strides[i] as i64;
     let shifts =
         (0..window.kernel[i]).map(|t| (t * window.dilations[i]) as i64 - window.begin[i] as i64);

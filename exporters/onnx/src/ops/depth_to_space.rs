@@ -40,19 +40,51 @@ fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
 /// Reshape, Transpose, Reshape: candle-onnx has no DepthToSpace.
 fn lower(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     let block = cx.args.int("blocksize", 1);
-    let sizes = cx.fixed(&cx.args.shape(0)?[1..])?;
-    let [channels, height, width] = sizes[..] else {
+    let columns_first = cx.args.text("mode", "DCR") == "CRD";
+    let x = cx.input(0)?.to_string();
+    let [_, channels, height, width] = cx.args.shape(0)? else {
         return Err("its input must be [N,C,H,W]".into());
     };
-    let [channels, height, width] = [channels as i64, height as i64, width as i64];
+    let channels = channels.fixed().ok_or("its channels must be fixed")? as i64;
     let depth = channels / (block * block);
-    let (parts, perm) = match cx.args.text("mode", "DCR") {
-        "CRD" => ([0, depth, block, block, height, width], [0, 1, 4, 2, 5, 3]),
-        _ => ([0, block, block, depth, height, width], [0, 3, 4, 1, 5, 2]),
+    let (Some(height), Some(width)) = (height.fixed(), width.fixed()) else {
+        return Ok(open(cx, x, depth, block, columns_first)?);
     };
-    let x = cx.input(0)?.to_string();
+    let [height, width] = [height as i64, width as i64];
+    let (parts, perm) = match columns_first {
+        true => ([0, depth, block, block, height, width], [0, 1, 4, 2, 5, 3]),
+        false => ([0, block, block, depth, height, width], [0, 3, 4, 1, 5, 2]),
+    };
     let target = [0, depth, height * block, width * block];
     interleave(cx, &x, &parts, &perm, &target, true)?;
+    Ok(())
+}
+
+/// The same where height and width are open: a Reshape can infer one size alone, so they grow one after the other, each as the last but one
+/// dimension beside the channels.
+fn open(
+    cx: &mut Rewrite<'_>,
+    mut x: String,
+    depth: i64,
+    block: i64,
+    columns_first: bool,
+) -> Result<(), String> {
+    if columns_first {
+        // Channel (c, r, s) to the place of (r, s, c).
+        let place = |i: i64| (i % depth) * block * block + i / depth;
+        let order: Vec<i64> = (0..depth * block * block).map(place).collect();
+        let order = cx.list("order", &order)?;
+        x = cx.emit_with("ordered", OpKind::Gather, &[&x, &order], along(1))?;
+    }
+    let turn = |perm: &[usize]| attributes([("perm", ints(perm))]);
+    // [N,(r,s,c),H,W] -> [N,W,H,(r,s,c)] -> [N,W,rH,(s,c)] -> [N,rH,W,(s,c)] -> [N,rH,sW,c] -> [N,c,rH,sW]
+    x = cx.emit_with("columns", OpKind::Transpose, &[&x], turn(&[0, 3, 2, 1]))?;
+    let rows = cx.list("taller", &[0, 0, -1, block * depth])?;
+    x = cx.emit("tall", OpKind::Reshape, &[&x, &rows])?;
+    x = cx.emit_with("rows", OpKind::Transpose, &[&x], turn(&[0, 2, 1, 3]))?;
+    let columns = cx.list("wider", &[0, 0, -1, depth])?;
+    x = cx.emit("wide", OpKind::Reshape, &[&x, &columns])?;
+    cx.finish_with(OpKind::Transpose, &[&x], turn(&[0, 3, 1, 2]));
     Ok(())
 }
 

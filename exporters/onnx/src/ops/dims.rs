@@ -4,38 +4,31 @@ use std::collections::BTreeMap;
 
 use zoo_graph::Dim;
 
+/// Inside `Ok`, `None` where a result exists but cannot be written; an error where a known size overflows.
+pub(crate) type Derived = Result<Option<Dim>, String>;
+
 /// `dim * k`.
-pub(crate) fn times(dim: &Dim, k: usize) -> Result<Option<Dim>, String> {
-    let overflow = || format!("the size {dim} x {k} overflows");
-    match dim {
-        Dim::Fixed(size) => Ok(Some(Dim::Fixed(size.checked_mul(k).ok_or_else(overflow)?))),
-        Dim::Scaled { .. } if k == 0 => Ok(Some(Dim::Fixed(0))),
-        Dim::Scaled { symbol, factor } => Ok(Some(Dim::Scaled {
-            symbol: symbol.clone(),
-            factor: factor.checked_mul(k).ok_or_else(overflow)?,
-        })),
-    }
+pub(crate) fn times(dim: &Dim, k: usize) -> Derived {
+    known(dim.times(k), [dim], || {
+        format!("the size {dim} x {k} overflows")
+    })
 }
 
 /// `a + b`.
-pub(crate) fn plus(a: &Dim, b: &Dim) -> Result<Option<Dim>, String> {
-    let overflow = || format!("the size {a} + {b} overflows");
-    match (a, b) {
-        (Dim::Fixed(a), Dim::Fixed(b)) => {
-            Ok(Some(Dim::Fixed(a.checked_add(*b).ok_or_else(overflow)?)))
-        }
-        (Dim::Fixed(0), other) | (other, Dim::Fixed(0)) => Ok(Some(other.clone())),
-        (
-            Dim::Scaled { symbol, factor },
-            Dim::Scaled {
-                symbol: other,
-                factor: more,
-            },
-        ) if symbol == other => Ok(Some(Dim::Scaled {
-            symbol: symbol.clone(),
-            factor: factor.checked_add(*more).ok_or_else(overflow)?,
-        })),
-        _ => Ok(None),
+pub(crate) fn plus(a: &Dim, b: &Dim) -> Derived {
+    known(a.plus(b), [a, b], || {
+        format!("the size {a} + {b} overflows")
+    })
+}
+
+fn known<const K: usize>(
+    result: Option<Dim>,
+    of: [&Dim; K],
+    overflow: impl FnOnce() -> String,
+) -> Derived {
+    match result {
+        None if of.iter().all(|dim| dim.fixed().is_some()) => Err(overflow()),
+        result => Ok(result),
     }
 }
 
@@ -52,8 +45,9 @@ pub(crate) fn broadcast(a: &[Option<Dim>], b: &[Dim]) -> Result<Vec<Option<Dim>>
                 (Some(Dim::Fixed(1)), Some(right)) => Ok(Some(right.clone())),
                 (Some(left), Some(right)) if left == right => Ok(Some(right.clone())),
                 (None, Some(_)) => Ok(None),
-                (Some(Dim::Scaled { symbol: s, .. }), Some(Dim::Scaled { symbol: t, .. }))
-                    if s != t =>
+                // Different symbols may stand for the same.
+                (Some(left @ Dim::Symbolic(_)), Some(right @ Dim::Symbolic(_)))
+                    if !left.symbols().eq(right.symbols()) =>
                 {
                     Ok(None)
                 }
@@ -65,11 +59,11 @@ pub(crate) fn broadcast(a: &[Option<Dim>], b: &[Dim]) -> Result<Vec<Option<Dim>>
         .collect()
 }
 
-/// A number of elements: a coefficient times powers of symbols.
+/// A number of elements: a coefficient times powers of dimensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Count {
     coefficient: usize,
-    powers: BTreeMap<String, usize>,
+    powers: BTreeMap<Dim, usize>,
 }
 
 impl Count {
@@ -80,13 +74,10 @@ impl Count {
             powers: BTreeMap::new(),
         };
         for dim in dims {
-            let factor = match dim {
-                Dim::Fixed(size) => *size,
-                Dim::Scaled { symbol, factor } => {
-                    *count.powers.entry(symbol.clone()).or_default() += 1;
-                    *factor
-                }
-            };
+            let (factor, open) = dim.content();
+            if let Some(open) = open {
+                *count.powers.entry(open).or_default() += 1;
+            }
             count.coefficient = count
                 .coefficient
                 .checked_mul(factor)
@@ -112,21 +103,18 @@ impl Count {
             return indivisible();
         };
         let mut powers = self.powers.clone();
-        for (symbol, power) in &part.powers {
-            let left = powers.get(symbol).copied().unwrap_or(0);
+        for (open, power) in &part.powers {
+            let left = powers.get(open).copied().unwrap_or(0);
             if left < *power {
-                return Err(format!("the size would depend on 1/{symbol}"));
+                return Err(format!("the size would depend on 1/({open})"));
             }
-            powers.insert(symbol.clone(), left - power);
+            powers.insert(open.clone(), left - power);
         }
         powers.retain(|_, power| *power > 0);
         let mut left = powers.into_iter();
         Ok(match (left.next(), left.next()) {
             (None, _) => Some(Dim::Fixed(coefficient)),
-            (Some((symbol, 1)), None) if coefficient > 0 => Some(Dim::Scaled {
-                symbol,
-                factor: coefficient,
-            }),
+            (Some((open, 1)), None) if coefficient > 0 => open.times(coefficient),
             _ => None,
         })
     }

@@ -66,7 +66,10 @@ fn lower(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
             x = surround(cx, &x, axis, before, after, value)?;
             continue;
         }
-        let size = sizes[axis].fixed().ok_or("the batch cannot be padded")? as i64;
+        let size = sizes[axis]
+            .fixed()
+            .ok_or_else(|| format!("the mode {mode:?} needs a fixed size along axis {axis}"))?
+            as i64;
         let fits = match mode {
             "reflect" => before.max(after) < size as usize,
             _ => size > 0,

@@ -3,7 +3,7 @@
 use super::{
     pad::surround,
     prelude::*,
-    window::{Window, along_size, spatial},
+    window::{Window, spatial},
 };
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -64,7 +64,7 @@ fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
     }
     let mut shape = known(&ty.shape[..2]);
     for (i, dim) in ty.shape[2..].iter().enumerate() {
-        shape.push(along_size(dim, |size| window.positions(i, size))?);
+        shape.push(window.positions(i, dim)?);
     }
     Inferred::one(ty.dtype, shape)
 }

@@ -6,7 +6,7 @@ pub(super) use super::{
     OpKind, Target,
     args::{Args, Inferred, axes, axis, known},
     constants::Constants,
-    dims::{broadcast, plus, times},
+    dims::{Derived, broadcast, plus, times},
     operator::{
         AXIS,
         Kind::{Float, Int, Ints, Text},

@@ -54,7 +54,7 @@ fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
     let shape = pairs.map(|(dim, &scale)| match dim {
         _ if scale.fract() == 0.0 && scale < 1e6 => times(dim, scale as usize),
         Dim::Fixed(size) => Ok(Some(Dim::Fixed((*size as f32 * scale).floor() as usize))),
-        Dim::Scaled { .. } => Ok(None),
+        Dim::Symbolic(_) => Ok(None),
     });
     Inferred::one(ty.dtype, shape.collect::<Result<_, _>>()?)
 }

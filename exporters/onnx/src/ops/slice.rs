@@ -43,9 +43,15 @@ impl Range {
         (start as usize, count as usize)
     }
 
-    /// Whether all of an axis is taken, whatever its size.
-    fn whole(&self) -> bool {
-        self.start == 0 && self.step == 1 && self.end >= i64::from(i32::MAX)
+    /// What is taken of an axis whose size is open: all of it, or all but so many at its beginning and end.
+    fn of_open(&self, size: &Dim) -> Option<Dim> {
+        let left_out = match self.end {
+            end if end >= i64::from(i32::MAX) => 0,
+            end if end < 0 => end,
+            _ => return None,
+        };
+        let known = self.step == 1 && self.start >= 0;
+        known.then(|| size.moved(left_out.checked_sub(self.start)?))?
     }
 }
 
@@ -87,7 +93,7 @@ fn infer(args: &Args<'_>) -> Result<Vec<Inferred>, String> {
     for range in ranges(args)? {
         shape[range.axis] = match &ty.shape[range.axis] {
             Dim::Fixed(size) => Some(Dim::Fixed(range.within(*size).1)),
-            symbolic => range.whole().then(|| symbolic.clone()),
+            symbolic => range.of_open(symbolic),
         };
     }
     Inferred::one(ty.dtype, shape)
@@ -137,7 +143,7 @@ fn lower(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
             None if range.step > 0 => {
                 forward.push([range.start, range.end, range.axis as i64, range.step])
             }
-            None => return Err("the batch cannot be reversed".into()),
+            None => return Err("what has no fixed size cannot be reversed".into()),
         }
     }
     for (axis, index) in backward {

@@ -82,18 +82,19 @@ impl Window {
     }
 
     /// Positions of the window along axis `i` of this size.
-    pub fn positions(&self, i: usize, size: usize) -> Result<usize, String> {
-        let padded = size
-            .saturating_add(self.begin[i])
-            .saturating_add(self.end[i]);
-        let room = padded.checked_sub(self.extent(i));
-        let room = room.ok_or_else(|| {
-            format!(
-                "the window of {} is larger than the padded input, {padded}",
-                self.extent(i)
-            )
-        })?;
-        Ok(room / self.strides[i] + 1)
+    pub fn positions(&self, i: usize, size: &Dim) -> Derived {
+        let (pads, extent) = (self.begin[i].saturating_add(self.end[i]), self.extent(i));
+        if let Some(size) = size.fixed()
+            && size.saturating_add(pads) < extent
+        {
+            return Err(format!(
+                "the window of {extent} is larger than the padded input, {}",
+                size.saturating_add(pads)
+            ));
+        }
+        let room = size.moved(pads as i64 - extent as i64);
+        let steps = room.and_then(|room| room.over(self.strides[i]));
+        Ok(steps.and_then(|steps| steps.moved(1)))
     }
 
     /// All of it as attributes.
@@ -122,14 +123,6 @@ pub(super) fn of_weights(cx: &Rewrite<'_>) -> Result<Window, String> {
     let weights = cx.fixed(cx.args.shape(1)?)?;
     let kernel = weights.get(2..).ok_or("its weights have no kernel")?;
     Window::of(cx.node, Some(kernel.to_vec()))
-}
-
-/// A function of a size, unknown for a symbolic one.
-pub(super) fn along_size(
-    dim: &Dim,
-    size: impl FnOnce(usize) -> Result<usize, String>,
-) -> Result<Option<Dim>, String> {
-    dim.fixed().map(|d| size(d).map(Dim::Fixed)).transpose()
 }
 
 /// Fixed sizes of the weights, and the number of spatial axes checked.

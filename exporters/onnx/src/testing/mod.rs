@@ -5,7 +5,7 @@ mod rows;
 
 use std::collections::BTreeMap;
 
-use zoo_graph::{Array, Attribute, DType, Graph, Initializer, Node, Port};
+use zoo_graph::{Array, Attribute, DType, Graph, Initializer, Node, Port, trial_sizes};
 
 use crate::{
     edit::type_of,
@@ -161,8 +161,9 @@ pub(crate) fn positive(shape: &[usize], seed: u64) -> Array {
 
 /// Random inputs of a graph at batch `n`.
 pub(crate) fn feed(graph: &Graph, n: usize) -> Vec<(String, Array)> {
+    let sizes = trial_sizes(&graph.inputs, n);
     let value = |(i, port): (usize, &Port)| {
-        let shape = port.shape_at(n).unwrap();
+        let shape = port.shape_at(&sizes).unwrap();
         let value = match port.dtype {
             DType::F32 => random(&shape, i as u64 + 1),
             DType::I64 if shape.is_empty() => {

@@ -1,6 +1,6 @@
 //! Nodes as lines of text, for tables.
 
-use zoo_graph::{Array, Attribute, DType, Graph, Port};
+use zoo_graph::{Array, Attribute, DType, Dim, Graph, Port};
 
 use super::{Net, random};
 
@@ -65,22 +65,27 @@ impl Row {
 /// `f[2,1](0,1)`: the letter, the shape and the numbers, where they are given.
 fn operand(word: &str, i: usize) -> Operand {
     let (kind, rest) = word.split_at(1);
-    let (sizes, rest) = match rest.strip_prefix('[') {
+    let (dims, rest) = match rest.strip_prefix('[') {
         Some(rest) => {
-            let (sizes, rest) = rest.split_once(']').unwrap();
-            (Some(numbers::<usize>(sizes)), rest)
+            let (dims, rest) = rest.split_once(']').unwrap();
+            (Some(numbers::<Dim>(dims)), rest)
         }
         None => (None, rest),
+    };
+    let sizes = dims.iter().flatten().map(|dim| dim.at(1).unwrap_or(0));
+    let sizes = dims.is_some().then(|| sizes.collect::<Vec<_>>());
+    let shape = || {
+        let batch = std::iter::once(Dim::batch());
+        batch.chain(dims.clone().unwrap()).collect::<Vec<_>>()
     };
     let values = rest.strip_prefix('(').map(|v| v.trim_end_matches(')'));
     let listed = || vec![numbers::<i64>(values.unwrap()).len()];
     let constant = match kind {
         "_" => return Operand::LeftOut,
-        "x" => return Operand::Input(Port::batched(format!("x{i}"), &sizes.unwrap())),
+        "x" => return Operand::Input(Port::new(format!("x{i}"), DType::F32, shape())),
         "l" | "t" => {
-            let shape = Port::batched("", &sizes.unwrap()).shape;
             let dtype = if kind == "l" { DType::I64 } else { DType::Bool };
-            return Operand::Input(Port::new(format!("x{i}"), dtype, shape));
+            return Operand::Input(Port::new(format!("x{i}"), dtype, shape()));
         }
         "f" => match values {
             Some(values) => Array::f32(sizes.unwrap_or_default(), numbers::<f32>(values)),

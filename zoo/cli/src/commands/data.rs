@@ -163,6 +163,9 @@ fn text(info: &DataInfo) -> String {
         },
         info.sha256
     );
+    if let Some([c, h, w]) = info.target {
+        text.push_str(&format!("  targets  {h}x{w}, {c} channels\n"));
+    }
     if let Some(licence) = &info.licence {
         text.push_str(&format!("  licence  {licence}\n"));
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use zoo_runs::settings::{self, Setting};
-use zoo_sdk::{Description, Distribution, GraphInfo, Port, SHOWN_IMAGE};
+use zoo_sdk::{Description, Distribution, GraphInfo, Port, SHOWN_IMAGE, Task};
 
 use super::{Globals, models::citation};
 use crate::failure::{Outcome, Result};
@@ -72,6 +72,15 @@ fn prose(d: &Description, settings: &[Setting]) -> String {
         _ => "it is no model of p(x)",
     };
     text.push_str(&format!("Family  {}; {density}\n", d.family));
+    let task = match d.task {
+        Task::GenerateFromLabel => "images from a class; the data need labels",
+        Task::ImageToImage => {
+            "from one image to another; the data need targets, or data.degrade makes pairs of images"
+        }
+        Task::Represent => "from an image to a code and back",
+        _ => "images like those of the data",
+    };
+    text.push_str(&format!("Task    {task}\n"));
     if let Some((metric, larger)) = &d.best_metric {
         let better = if *larger { "largest" } else { "smallest" };
         text.push_str(&format!(

@@ -195,7 +195,7 @@ fn cifar_batches() {
     assert_eq!(read(&inner).spec.classes[9], "j");
 }
 
-fn picture(path: &Path, width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) {
+pub(super) fn picture(path: &Path, width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb(colour(x, y)));
     image.save(path).unwrap();

@@ -5,7 +5,7 @@ mod steady;
 
 use zoo_runtimes::example_inputs;
 use zoo_runtimes::parity::{Expected, Tolerance};
-use zoo_sdk::{DType, GraphInfo, Port, Session, Tensors, draw_inputs};
+use zoo_sdk::{DType, GraphInfo, Port, Session, Sizes, Tensors, draw_inputs, trial_sizes};
 
 use crate::Result;
 use crate::engine::graph;
@@ -34,7 +34,8 @@ pub(crate) fn expected(
     batch: usize,
     seed: u64,
 ) -> zoo_sdk::Result<Expected> {
-    let draw = |seed| probe(session, graphs, info, image, batch, seed);
+    let sizes = trial_sizes(&info.inputs, batch);
+    let draw = |seed| probe(session, graphs, info, image, &sizes, seed);
     let mut inputs = draw(seed)?;
     let mut outputs = session.run(&info.name, &inputs)?;
     for attempt in 1..=TRIES {
@@ -47,39 +48,39 @@ pub(crate) fn expected(
         outputs = session.run(&info.name, &inputs)?;
     }
     Ok(Expected {
-        batch,
+        sizes,
         inputs,
         outputs,
     })
 }
 
-/// Inputs of batch `n` to try a graph on: noise and labels by their ports, images drawn by the model itself (never those of
+/// Inputs of these sizes to try a graph on: noise and labels by their ports, images drawn by the model itself (never those of
 /// a data set), anything else at random in its range.
 fn probe(
     session: &dyn Session,
     graphs: &[GraphInfo],
     info: &GraphInfo,
     image: [usize; 3],
-    n: usize,
+    sizes: &Sizes,
     seed: u64,
 ) -> zoo_sdk::Result<Tensors> {
     let mut inputs = Tensors::new();
     for port in &info.inputs {
         let one = std::slice::from_ref(port);
         let drawn = if port.distribution.is_some() || port.dtype == DType::I64 {
-            draw_inputs(one, n, seed, None)?
+            draw_inputs(one, sizes, seed, None)?
         } else if is_image(port, image)
             && let Some(sample) = graph(graphs, "sample")
             && sample.name != info.name
         {
-            let noise = draw_inputs(&sample.inputs, n, seed, None)?;
+            let noise = draw_inputs(&sample.inputs, sizes, seed, None)?;
             let mut images = session.run(&sample.name, &noise)?;
             let images = images
                 .remove("x")
                 .ok_or_else(|| zoo_sdk::Error::Internal("the graph sample gave no x".into()))?;
             Tensors::from([(port.name.clone(), images)])
         } else {
-            example_inputs(one, n, seed).map_err(|e| zoo_sdk::Error::input(e.to_string()))?
+            example_inputs(one, sizes, seed).map_err(|e| zoo_sdk::Error::input(e.to_string()))?
         };
         inputs.extend(drawn);
     }

@@ -271,7 +271,7 @@ impl Net {
         let size = x.dims().last().copied().unwrap_or(1);
         let own = self.at(name);
         let weight = own.param("weight", &[size], Init::Constant(1.0));
-        normalise(x, -1) * weight + own.param("bias", &[size], Init::Constant(0.0))
+        normalise(x, &[-1]) * weight + own.param("bias", &[size], Init::Constant(0.0))
     }
 
     /// Group normalisation over images `[N,C,H,W]`, of channels in `groups` equal groups (Wu & He, 2018).
@@ -283,9 +283,9 @@ impl Net {
             return Value::refused("GroupNormalization", message);
         }
         let own = self.at(name);
-        let (h, w) = (x.dims()[2] as i64, x.dims()[3] as i64);
-        let grouped = x.reshape(&[0, groups as i64, -1]); // [N,G,C/G*H*W]
-        let normal = normalise(&grouped, -1).reshape(&[0, channels as i64, h, w]); // [N,C,H,W]
+        // Height and width may be open, so neither is written down: 0 keeps the one, -1 infers the other.
+        let grouped = x.reshape(&[0, groups as i64, -1, 0]); // [N,G,C/G*H,W]
+        let normal = normalise(&grouped, &[2, 3]).reshape(&[0, channels as i64, -1, 0]); // [N,C,H,W]
         let weight = own.param("weight", &[channels, 1, 1], Init::Constant(1.0));
         normal * weight + own.param("bias", &[channels, 1, 1], Init::Constant(0.0))
     }
@@ -314,11 +314,11 @@ impl Net {
     }
 }
 
-/// Zero mean and unit variance along `axis`.
+/// Zero mean and unit variance along `axes`.
 #[track_caller]
-fn normalise(x: &Value, axis: i64) -> Value {
-    let centred = x - x.mean(&[axis], true);
-    let variance = centred.sqr().mean(&[axis], true);
+fn normalise(x: &Value, axes: &[i64]) -> Value {
+    let centred = x - x.mean(axes, true);
+    let variance = centred.sqr().mean(axes, true);
     centred / (variance + 1e-5).sqrt()
 }
 

@@ -282,6 +282,33 @@ impl Value {
         })
     }
 
+    /// Channels become pixels, `[N,C s^2,H,W] -> [N,C,sH,sW]`: channel `s^2 c + s i + j` holds the pixels of row `i` and column `j` of each
+    /// square of `s x s` (the sub-pixel convolution of Shi et al., 2016, equation 4).
+    #[track_caller]
+    pub fn pixel_shuffle(&self, scale: usize) -> Self {
+        let [_, c, h, w] = attempt!(
+            "DepthToSpace",
+            self.get()
+                .map_err(Into::into)
+                .and_then(|x| image_dims(x.dims()))
+        );
+        if scale == 0 || c % (scale * scale) != 0 {
+            let what = format!("{c} channels are no squares of {scale} x {scale} pixels");
+            return Self::refused("DepthToSpace", what);
+        }
+        let parts = |x: &Self| {
+            let [c, h, w, s] = [c, h, w, scale].map(|n| n as i64);
+            x.reshape(&[0, c / (s * s), s, s, h, w]) // [N,C,s,s,H,W]
+                .permute(&[0, 1, 4, 2, 5, 3]) // [N,C,H,s,W,s]
+                .reshape(&[0, c / (s * s), h * s, w * s]) // [N,C,sH,sW]
+        };
+        self.one_node("DepthToSpace", parts, |node| {
+            node.int("blocksize", scale as i64)
+                .text("mode", "CRD")
+                .done()
+        })
+    }
+
     /// Batch normalisation with given statistics: `scale (x - mean) / sqrt(variance + epsilon) + shift`, all `[C]`.
     #[track_caller]
     pub fn batch_norm(

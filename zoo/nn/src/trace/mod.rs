@@ -1,16 +1,20 @@
 //! Recording a graph while a network computes.
 //!
-//! A network is run three times, with different batch sizes and different inputs. What agrees is the graph; sizes that scale
-//! with the batch become multiples of N; whatever else differs would freeze something of the recorded run into the file and is refused, with
-//! the author's line.
+//! A network is run several times, with different sizes and different inputs: what the caller chooses (the batch N, and
+//! other symbols of the inputs' shapes) varies by turns, then all of it together. What agrees is the graph; sizes that follow
+//! from the symbols become expressions of them; whatever else differs would freeze something of the recorded run into the file and is
+//! refused, with the author's line.
 
 mod agree;
+mod fit;
+mod runs;
 
 use candle_core::Device;
-use zoo_graph::{Array, Dim, Distribution, Graph, Port, ValueType};
+use zoo_graph::{Array, Dim, Distribution, Graph, Port, Sizes, ValueType};
 use zoo_sdk::Stream;
 
 use agree::{agree, generalise};
+use runs::Runs;
 
 use crate::{
     Error, Outputs, Result, Value,
@@ -19,12 +23,10 @@ use crate::{
     value::{op, without_gradients},
 };
 
-/// Batch sizes of the three runs: primes that networks rarely use as sizes.
-const BATCHES: [usize; 3] = [3, 5, 7];
-/// Records the graph that `run` computes from `inputs` to `outputs`, valid for every batch size N.
+/// Records the graph that `run` computes from `inputs` to `outputs`, valid for every size that the inputs leave open.
 ///
 /// # Errors
-/// Where a size, an attribute or a constant depends on the recorded batch or data other than by scaling with N, where a value computed
+/// Where a size, an attribute or a constant depends on the recorded sizes or data other than as an expression of the symbols, where a value computed
 /// outside is read, or where a result does not have the shape that `outputs` declares. Each names the author's line.
 pub fn trace<O: Outputs>(
     name: &str,
@@ -42,21 +44,32 @@ pub fn trace<O: Outputs>(
         return Err(frozen(name, message));
     }
     let run = |inputs: &[Value]| run(inputs).outputs();
-    let first = record_run(name, inputs, outputs, device, BATCHES[0], &run)?;
-    let mut runs = Vec::new();
-    for batch in &BATCHES[1..] {
-        let run = record_run(name, inputs, outputs, device, *batch, &run).map_err(|error| match error {
-            error if error.is_trace() => error,
-            other => frozen(name, format!("with a batch of {} it works, with {batch} it fails: {other}. Write 0 (keep) or -1 (infer) instead of a size", BATCHES[0])),
-        })?;
-        runs.push((*batch, run));
-    }
-    let mut graph = first.graph;
-    for (batch, run) in &runs {
-        agree(name, &graph, &run.graph, *batch, &run.constants)?;
-    }
-    let runs: Vec<&Graph> = runs.iter().map(|(_, run)| &run.graph).collect();
-    generalise(name, &mut graph, &runs)?;
+    let mut runs = Runs::of(inputs).map_err(|message| frozen(name, message))?;
+    let first = record_run(name, inputs, outputs, device, &runs.sizes[0], &run)?;
+    let mut others: Vec<Graph> = Vec::new();
+    let graph = loop {
+        for sizes in &runs.sizes[others.len() + 1..] {
+            let record = record_run(name, inputs, outputs, device, sizes, &run);
+            let other = record.map_err(|error| match error {
+                error if error.is_trace() => error,
+                other => frozen(name, format!("with {} it works, with {} it fails: {other}. Write 0 (keep) or -1 (infer) instead of a size", runs.said(0), runs.said_of(sizes))),
+            })?;
+            agree(
+                name,
+                &first.graph,
+                &other.graph,
+                &runs.pair(sizes),
+                &other.constants,
+            )?;
+            others.push(other.graph);
+        }
+        let mut graph = first.graph.clone();
+        let others: Vec<&Graph> = others.iter().collect();
+        match generalise(name, &mut graph, &others, &runs)? {
+            1 => break graph,
+            divisor => runs.tell_remainders(divisor),
+        }
+    };
     for port in outputs {
         let found = graph
             .types
@@ -91,7 +104,7 @@ fn record_run(
     inputs: &[Port],
     outputs: &[Port],
     device: &Device,
-    batch: usize,
+    sizes: &Sizes,
     run: &impl Fn(&[Value]) -> Result<Vec<Value>>,
 ) -> Result<Recorded> {
     let mut graph = Graph {
@@ -102,7 +115,7 @@ fn record_run(
     };
     let mut tensors = Vec::new();
     for port in inputs {
-        let array = probe(port, batch)?;
+        let array = probe(port, sizes)?;
         let shape = array.shape().iter().map(|&d| Dim::Fixed(d)).collect();
         graph.types.insert(
             port.name.clone(),
@@ -169,10 +182,11 @@ impl Value {
 }
 
 /// Inputs to record with: other elements in every run, so that what depends on them shows.
-pub(crate) fn probe(port: &Port, batch: usize) -> Result<Array> {
-    let stream = Stream::new(batch as u64).named(&port.name);
+pub(crate) fn probe(port: &Port, sizes: &Sizes) -> Result<Array> {
+    let seed = sizes.iter().map(|(_, size)| size as u64).sum();
+    let stream = Stream::new(seed).named(&port.name);
     let shape = port
-        .shape_at(batch)
+        .shape_at(sizes)
         .ok_or_else(|| Error::input(format!("port {:?} is too large", port.name)))?;
     let count = shape.iter().product();
     Ok(match (port.dtype, port.distribution) {

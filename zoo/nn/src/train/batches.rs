@@ -1,7 +1,7 @@
 //! From stored images to batches.
 
 use candle_core::{Device, Tensor};
-use zoo_sdk::{Binarization, DataSpec, Elements, Split, Stream};
+use zoo_sdk::{Binarization, DataSpec, Elements, Split, Stream, View};
 
 use crate::{Batch, Error, Result, Role};
 
@@ -15,16 +15,27 @@ pub(crate) struct Batches<'a> {
 impl<'a> Batches<'a> {
     /// Checks that the split holds what it says.
     pub fn new(split: &'a Split<'a>, spec: &'a DataSpec, device: &'a Device) -> Result<Self> {
-        let elements = match split.images.elements {
-            Elements::U8(v) => v.len(),
-            Elements::F32(v) => v.len(),
+        let holds = |images: &View<'_>, shape: [usize; 3]| {
+            let elements = match images.elements {
+                Elements::U8(v) => v.len(),
+                Elements::F32(v) => v.len(),
+            };
+            let pixels = shape.iter().product();
+            images.count == split.len() && images.count.checked_mul(pixels) == Some(elements)
         };
-        if split.images.count.checked_mul(spec.pixels()) != Some(elements)
-            || split.labels.is_some_and(|l| l.len() != split.images.count)
+        let targets = match (&split.targets, spec.target) {
+            (Some(targets), Some(shape)) => holds(targets, shape),
+            (targets, _) => targets.is_none(),
+        };
+        if !holds(&split.images, spec.image)
+            || !targets
+            || split.labels.is_some_and(|l| l.len() != split.len())
         {
             let message = format!(
-                "the data set {:?} says {} images of {:?}, but holds {elements} values",
-                spec.name, split.images.count, spec.image
+                "the data set {:?} says {} images of {:?}, but its images, labels or targets are more or fewer",
+                spec.name,
+                split.len(),
+                spec.image
             );
             return Err(Error::input(message));
         }
@@ -39,33 +50,33 @@ impl<'a> Batches<'a> {
         self.split.len()
     }
 
-    /// For training: a dynamic binarisation is drawn anew in each epoch.
+    /// For training: what is random in the data is drawn anew in each epoch.
     pub fn training(&self, indices: &[usize], stream: Stream, epoch: u64) -> Result<Batch> {
-        self.batch(indices, stream.named("binarize").at(epoch))
+        self.batch(indices, stream, Some(epoch))
     }
 
     /// For evaluation: one draw for each image.
     pub fn evaluation(&self, indices: &[usize], stream: Stream) -> Result<Batch> {
-        self.batch(indices, stream.named("binarize"))
+        self.batch(indices, stream, None)
     }
 
-    fn batch(&self, indices: &[usize], stream: Stream) -> Result<Batch> {
-        let pixels = self.spec.pixels();
-        let mut x = vec![0.0f32; indices.len() * pixels];
-        for (out, &index) in x.chunks_mut(pixels).zip(indices) {
-            let at = index * pixels..(index + 1) * pixels;
-            match self.split.images.elements {
-                Elements::U8(bytes) => out
-                    .iter_mut()
-                    .zip(&bytes[at])
-                    .for_each(|(x, &b)| *x = f32::from(b) / 255.0),
-                Elements::F32(values) => out.copy_from_slice(&values[at]),
-            }
-            self.spec.binarization.apply(out, stream.at(index as u64));
+    fn batch(&self, indices: &[usize], stream: Stream, epoch: Option<u64>) -> Result<Batch> {
+        let [image, target] = shapes(self.spec);
+        let mut x = Vec::with_capacity(indices.len() * image.iter().product::<usize>());
+        let mut y = Vec::new();
+        for &index in indices {
+            let example = self.split.example(self.spec, index, stream, epoch);
+            x.extend(example.image.values);
+            y.extend(example.target.into_iter().flat_map(|target| target.values));
         }
-        let [c, h, w] = self.spec.image;
-        let x = Tensor::from_vec(x, (indices.len(), c, h, w), self.device)?;
-        let mut batch = Batch::new(indices.len()).with(Role::Image, x);
+        let images = |values: Vec<f32>, [c, h, w]: [usize; 3]| {
+            Tensor::from_vec(values, (indices.len(), c, h, w), self.device)
+        };
+        let mut batch = Batch::new(indices.len()).with(Role::Image, images(x, image)?);
+        // A model that wants none is given none.
+        if !y.is_empty() {
+            batch = batch.with(Role::Target, images(y, target)?);
+        }
         if let Some(labels) = self.split.labels {
             let labels: Vec<i64> = indices.iter().map(|&i| labels[i]).collect();
             let labels = Tensor::from_vec(labels, indices.len(), self.device)?;
@@ -76,13 +87,18 @@ impl<'a> Batches<'a> {
 
     /// Two images of noise, as such data have them: for networks that run to make their parameters.
     pub fn probe(spec: &DataSpec, device: &Device) -> Result<Batch> {
-        let [c, h, w] = spec.image;
-        let mut x = Stream::new(0).named("probe").uniform(2 * c * h * w);
-        if spec.binarization != Binarization::None {
-            x.iter_mut().for_each(|x| *x = x.round());
+        let images = |purpose: &str, [c, h, w]: [usize; 3]| {
+            let mut x = Stream::new(0).named(purpose).uniform(2 * c * h * w);
+            if spec.binarization != Binarization::None {
+                x.iter_mut().for_each(|x| *x = x.round());
+            }
+            Tensor::from_vec(x, (2, c, h, w), device)
+        };
+        let [image, target] = shapes(spec);
+        let mut batch = Batch::new(2).with(Role::Image, images("probe", image)?);
+        if spec.pair().is_some() {
+            batch = batch.with(Role::Target, images("probe target", target)?);
         }
-        let x = Tensor::from_vec(x, (2, c, h, w), device)?;
-        let batch = Batch::new(2).with(Role::Image, x);
         if spec.classes.is_empty() {
             return Ok(batch);
         }
@@ -90,11 +106,15 @@ impl<'a> Batches<'a> {
     }
 }
 
+/// Shapes of images and targets; where there are no targets, those of images twice.
+fn shapes(spec: &DataSpec) -> [[usize; 3]; 2] {
+    spec.pair().unwrap_or([spec.image; 2])
+}
+
 #[cfg(test)]
 mod tests {
-    use zoo_sdk::View;
-
     use super::*;
+    use crate::Value;
 
     fn spec(binarization: Binarization) -> DataSpec {
         DataSpec {
@@ -102,8 +122,7 @@ mod tests {
             image: [1, 1, 4],
             classes: vec![],
             binarization,
-            sha256: String::new(),
-            licence: None,
+            ..DataSpec::default()
         }
     }
 
@@ -114,6 +133,7 @@ mod tests {
                 elements: Elements::U8(&[0, 127, 128, 255, 0, 127, 128, 255]),
             },
             labels: None,
+            targets: None,
         };
         let spec = spec(binarization);
         let batches = Batches::new(&split, &spec, &Device::Cpu).unwrap();
@@ -151,6 +171,51 @@ mod tests {
     }
 
     #[test]
+    fn pairs_are_made_or_given() {
+        let images = View {
+            count: 2,
+            elements: Elements::U8(&[0, 51, 102, 153, 204, 255, 0, 51]),
+        };
+        let targets = View {
+            count: 2,
+            elements: Elements::F32(&[0.25, 0.75]),
+        };
+        let mut split = Split {
+            images,
+            labels: None,
+            targets: Some(targets),
+        };
+        let given = DataSpec {
+            image: [1, 2, 2],
+            target: Some([1, 1, 1]),
+            ..DataSpec::default()
+        };
+        let batch = |split: &Split<'_>, spec: &DataSpec, epoch| {
+            let batches = Batches::new(split, spec, &Device::Cpu).unwrap();
+            let batch = batches.training(&[1, 0], Stream::new(1), epoch).unwrap();
+            [batch.image(), batch.target()]
+        };
+        let [image, target] = batch(&split, &given, 0);
+        assert_eq!(image.dims(), [2, 1, 2, 2]); // (N,C,H,W)
+        assert_eq!(target.to_vec().unwrap(), [0.75, 0.25]);
+        split.targets = None;
+        let made = DataSpec {
+            image: [1, 2, 2],
+            degrade: "shrink 2, noise 0.2".parse().unwrap(),
+            ..DataSpec::default()
+        };
+        let [image, target] = batch(&split, &made, 0);
+        assert_eq!(image.dims(), [2, 1, 1, 1]);
+        assert_eq!(target.to_vec().unwrap()[0], 204.0 / 255.0);
+        let [again, _] = batch(&split, &made, 0);
+        let [other, _] = batch(&split, &made, 1);
+        let values = |value: Value| value.to_vec().unwrap();
+        let (image, again, other) = (values(image), values(again), values(other));
+        assert_eq!(image, again, "an epoch draws the same noise again");
+        assert_ne!(image, other, "another epoch draws other noise");
+    }
+
+    #[test]
     fn refuses_a_split_that_lies() {
         let split = Split {
             images: View {
@@ -158,6 +223,7 @@ mod tests {
                 elements: Elements::U8(&[0; 8]),
             },
             labels: None,
+            targets: None,
         };
         assert!(Batches::new(&split, &spec(Binarization::None), &Device::Cpu).is_err());
     }

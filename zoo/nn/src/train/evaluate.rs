@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zoo_sdk::{Context, Control, DataSpec, EvaluateRequest, Event, Metrics, Stream};
+use zoo_sdk::{Context, Control, DataSpec, EvaluateRequest, Event, Metrics, Stream, trial_sizes};
 
 use super::Batches;
 use crate::{
@@ -57,9 +57,10 @@ pub(crate) fn make<M: Model>(
     let net = Net::new(params);
     probing(|| -> Result<()> {
         for graph in model.graphs() {
+            let sizes = trial_sizes(&graph.inputs, 1);
             let mut inputs = Vec::new();
             for port in &graph.inputs {
-                inputs.push(tensor_of(&probe(port, 1)?, params.device())?.into());
+                inputs.push(tensor_of(&probe(port, &sizes)?, params.device())?.into());
             }
             without_gradients(|| graph.call(model, &net, &inputs))?;
         }

@@ -24,7 +24,7 @@ pub(crate) use evaluate::{evaluate, make};
 
 use self::{config::Settings, stage::StageState};
 use crate::{
-    Error, Mode, Model, Net, Params, Result, StepCx,
+    Error, GraphFn, Mode, Model, Net, Params, Result, StepCx,
     array::{array_of, tensor_of},
     model::Scalars,
     optim::Zip,
@@ -33,6 +33,8 @@ use crate::{
 
 /// Images in a preview grid.
 const PREVIEW: usize = 64;
+/// Pairs in a preview of a map from images to images.
+const PREVIEW_PAIRS: usize = 12;
 
 /// Trains `M` as `request` says. See `zoo_sdk::Plugin::train`.
 pub(crate) fn train<M: Model>(
@@ -67,7 +69,7 @@ pub(crate) fn train<M: Model>(
         let control = trainer.advance(data, cx)?;
         let metrics = trainer.measure(data, cx)?;
         if trainer.every(trainer.settings.all.sample_every) {
-            trainer.preview(cx)?;
+            trainer.preview(data, cx)?;
         }
         if trainer.every(trainer.settings.all.checkpoint_every) || metrics.is_some() {
             trainer.save(metrics.unwrap_or_default(), cx)?;
@@ -363,9 +365,12 @@ impl<M: Model> Trainer<M> {
         Ok(metrics)
     }
 
-    /// Shows what the `sample` graph draws from the same noise each time.
-    fn preview(&self, cx: &mut dyn Context) -> Result<()> {
+    /// Shows what the `sample` graph draws from the same noise each time, or what the `translate` graph makes of the same images.
+    fn preview(&self, data: &Dataset<'_>, cx: &mut dyn Context) -> Result<()> {
         let graphs = self.model.graphs();
+        if let Some(translate) = graphs.iter().find(|g| g.name == "translate") {
+            return self.preview_pairs(translate, data, cx);
+        }
         let Some(sample) = graphs.iter().find(|g| g.name == "sample") else {
             return Ok(());
         };
@@ -378,6 +383,25 @@ impl<M: Model> Trainer<M> {
         let drawn = without_gradients(|| sample.call(&self.model, &self.best(), &inputs))?;
         let images = array_of(drawn[0].tensor()?)?;
         cx.images(self.step, "sample", &images).map_err(Error::Host)
+    }
+
+    /// Inputs enlarged by bicubic interpolation, what the model makes of them, and targets, side by side.
+    fn preview_pairs(
+        &self,
+        translate: &GraphFn<M>,
+        data: &Dataset<'_>,
+        cx: &mut dyn Context,
+    ) -> Result<()> {
+        let split = data.valid.as_ref().unwrap_or(&data.train);
+        let indices: Vec<usize> = (0..split.len().min(PREVIEW_PAIRS)).collect();
+        let stream = Stream::new(self.request.seed).named("preview");
+        let batches = Batches::new(split, data.spec, &self.request.device)?;
+        let image = batches.evaluation(&indices, stream)?.image(); // (N,C,H,W)
+        let made = without_gradients(|| translate.call(&self.model, &self.best(), &[image]))?;
+        let made = array_of(made[0].tensor()?)?;
+        let sheet = zoo_sdk::side_by_side(split, data.spec, &indices, stream, &made);
+        let sheet = sheet.map_err(Error::Host)?;
+        cx.images(self.step, "sample", &sheet).map_err(Error::Host)
     }
 
     fn save(&self, metrics: Metrics, cx: &mut dyn Context) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use zoo_data::{DataSettings, OwnedDataset, Source};
-use zoo_sdk::{DataSpec, StopReason, Tensors, TrainRequest, is_below};
+use zoo_sdk::{DataSpec, Dataset, Description, StopReason, Task, Tensors, TrainRequest, is_below};
 
 use crate::directory::{Content, Layout, RunDir, checkpoint, pictures};
 use crate::registry::Registry;
@@ -159,6 +159,7 @@ pub fn train(
         Content::Empty => {
             let resolved = settings::resolve(description, &options.given)?;
             let data = load_data(&resolved)?;
+            check_task(description, &data.spec)?;
             let init_from = initial(&resolved, false)?;
             let run = RunDir::lock(&options.out)?;
             if layout.content()? != Content::Empty {
@@ -193,7 +194,11 @@ pub fn train(
     };
     let best_metric = description.best_metric.clone();
     let mut recorder = Recorder::new(&mut run, observer, cancel, best_metric, resumed_from)?;
-    let trained = plugin.train(&request, &data.view(), &mut recorder);
+    let trained = plugin.train(
+        &request,
+        &for_task(data.view(), description.task),
+        &mut recorder,
+    );
     let (steps, saved, failure) = (
         recorder.steps,
         recorder.saved.take(),
@@ -249,6 +254,38 @@ pub fn load_data(resolved: &Resolved) -> Result<OwnedDataset> {
         &Source::parse(&resolved.source)?,
         &settings,
     )?)
+}
+
+/// Targets go to the models that ask for them; others, and plugins of before there were targets, see images and labels.
+fn for_task(mut data: Dataset<'_>, task: Task) -> Dataset<'_> {
+    if task != Task::ImageToImage {
+        data.train.targets = None;
+        if let Some(valid) = &mut data.valid {
+            valid.targets = None;
+        }
+    }
+    data
+}
+
+/// What a model is for decides what the data must hold.
+fn check_task(description: &Description, spec: &DataSpec) -> Result<()> {
+    let model = &description.name;
+    match (description.task, spec.pair()) {
+        (Task::ImageToImage, None) => Err(Error::Usage(format!(
+            "{model} maps images to images, and {} holds no pairs: make them with --set data.degrade=\"shrink 2\" (or grey, noise 0.1), or give a folder with \
+             pictures in input/ and target/, or an .npz with x_train and target_train",
+            spec.name
+        ))),
+        (Task::GenerateFromLabel, _) if spec.classes.is_empty() => Err(Error::Usage(format!(
+            "{model} draws images of a class, and {} has no labels: give a folder with a sub-folder for each class, or an .npz with y_train",
+            spec.name
+        ))),
+        (Task::ImageToImage, _) | (_, None) => Ok(()),
+        (_, Some(_)) if !spec.degrade.is_empty() => Err(Error::Usage(format!(
+            "data.degrade makes pairs for models that map images to images, and {model} is none: leave it out"
+        ))),
+        (_, Some(_)) => Ok(()),
+    }
 }
 
 fn check_changes(path: &Path, stored: &Resolved, wanted: &Resolved) -> Result<()> {

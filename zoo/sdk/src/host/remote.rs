@@ -9,9 +9,10 @@ use crate::{
     TrainRequest,
     abi::{Answer, Back, Caller, TensorRef, op},
     number::Number,
+    sizes_of,
     wire::{
         CheckpointHead, EvaluateCall, GraphCall, ImagesCall, Incoming, OpenCall, Opened, Outgoing,
-        TrainCall, decode_graph, read, write,
+        Shapes, TrainCall, decode_graph, read, write,
     },
 };
 
@@ -220,7 +221,7 @@ impl Plugin for RemotePlugin {
         let mut opened = RemoteSession {
             channel,
             id: session,
-            image: request.data.image,
+            shapes: Shapes::of(&request.data),
             graphs: Vec::new(),
         };
         opened.graphs = opened.ask_graphs()?;
@@ -300,7 +301,7 @@ struct RemoteSession {
     channel: Arc<dyn Channel>,
     id: u64,
     /// Channels, height, width of the data.
-    image: [usize; 3],
+    shapes: Shapes,
     graphs: Vec<GraphInfo>,
 }
 
@@ -349,10 +350,10 @@ impl Session for RemoteSession {
     ) -> Result<Metrics> {
         let head = EvaluateCall {
             request: request.clone(),
-            image: self.image,
+            shapes: self.shapes,
         };
         let mut tensors = Outgoing::default();
-        tensors.split("split", data, self.image);
+        tensors.split("split", data, self.shapes);
         let (json, tensors) = (write(&head)?, tensors.refs()?);
         let mut back = |call: &Caller<'_>| match call.op {
             op::PROGRESS => call_back(call, cx),
@@ -393,18 +394,15 @@ impl Drop for RemoteSession {
     }
 }
 
-/// The outputs that the graph's ports promise for this batch, no more and no less.
+/// The outputs that the graph's ports promise for inputs of these sizes, no more and no less.
 fn check_outputs(info: &GraphInfo, inputs: &Tensors, outputs: &Tensors) -> Result<(), String> {
-    let batch = info
-        .inputs
-        .iter()
-        .find_map(|port| inputs.get(&port.name)?.shape().first().copied());
+    let sizes = sizes_of(&info.inputs, |name| inputs.get(name).map(Array::shape));
     for port in &info.outputs {
         let array = outputs
             .get(&port.name)
             .ok_or_else(|| format!("graph {:?}: no output {:?}", info.name, port.name))?;
-        let fits = array.dtype() == port.dtype
-            && port.shape_at(batch.unwrap_or(1)).as_deref() == Some(array.shape());
+        let fits =
+            array.dtype() == port.dtype && port.shape_at(&sizes).as_deref() == Some(array.shape());
         if !fits {
             return Err(format!(
                 "graph {:?}: output {:?} is {array:?}, its port says {}",

@@ -8,7 +8,8 @@ use zoo_graph::{Initializer, Node, ValueType};
 use crate::{
     Array, Checkpoint, Context, Control, DType, DataSpec, Dataset, Description, Dim, Elements,
     Error, EvaluateRequest, Event, Graph, GraphInfo, LossTerm, Metrics, OpenRequest, Paper, Plugin,
-    Port, Result, Session, Split, StateRecord, StopReason, Tensors, TrainReport, TrainRequest,
+    Port, Result, Session, Split, StateRecord, StopReason, Task, Tensors, TrainReport,
+    TrainRequest,
 };
 
 /// The plugin.
@@ -25,7 +26,7 @@ pub(crate) fn spec() -> DataSpec {
         classes: vec!["a".into(), "b".into()],
         binarization: crate::Binarization::None,
         sha256: "0".repeat(64),
-        licence: None,
+        ..DataSpec::default()
     }
 }
 
@@ -41,6 +42,7 @@ impl Plugin for Sample {
             name: "sample-mean".into(),
             summary: "The mean image".into(),
             family: "test".into(),
+            task: Task::Generate,
             density: "none".into(),
             paper: Paper::default(),
             version: "1".into(),

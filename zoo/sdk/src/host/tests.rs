@@ -87,6 +87,7 @@ fn train(plugin: &dyn Plugin, request: &TrainRequest, cx: &mut dyn Context) -> R
     let train = Split {
         images,
         labels: Some(&[3, 4]),
+        targets: None,
     };
     let floats: Vec<f32> = IMAGES.iter().map(|&x| f32::from(x)).collect();
     let images = View {
@@ -96,6 +97,7 @@ fn train(plugin: &dyn Plugin, request: &TrainRequest, cx: &mut dyn Context) -> R
     let valid = Some(Split {
         images,
         labels: None,
+        targets: None,
     });
     let data = Dataset {
         spec: &spec,
@@ -141,6 +143,7 @@ fn evaluate(session: &dyn Session) -> Result<crate::Metrics> {
     let split = Split {
         images,
         labels: None,
+        targets: None,
     };
     session.evaluate(&request, &split, &mut Silent)
 }
@@ -366,6 +369,7 @@ fn a_view_shorter_than_its_count_is_refused() {
     let train = Split {
         images,
         labels: None,
+        targets: None,
     };
     let data = Dataset {
         spec: &spec,

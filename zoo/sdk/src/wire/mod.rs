@@ -67,8 +67,25 @@ pub(crate) struct GraphCall {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EvaluateCall {
     pub request: EvaluateRequest,
-    /// Channels, height, width.
+    #[serde(flatten)]
+    pub shapes: Shapes,
+}
+
+/// Channels, height and width of what a split holds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Shapes {
     pub image: [usize; 3],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<[usize; 3]>,
+}
+
+impl Shapes {
+    pub fn of(spec: &DataSpec) -> Self {
+        Self {
+            image: spec.image,
+            target: spec.target,
+        }
+    }
 }
 
 /// The request of [`op::IMAGES`](crate::abi::op::IMAGES). Tensor: `images`.
@@ -124,22 +141,27 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// `<split>.images` and `<split>.labels`, by pointer.
-    pub fn split(&mut self, name: &str, split: &Split<'a>, image: [usize; 3]) {
-        let count = split.images.count as u64;
-        let mut shape = vec![count];
-        shape.extend(image.map(|d| d as u64));
-        let (dtype, bytes): (_, &[u8]) = match split.images.elements {
-            Elements::U8(bytes) => (DType::U8, bytes),
-            Elements::F32(values) => (DType::F32, bytemuck::cast_slice(values)),
-        };
-        self.entries
-            .push((format!("{name}.images"), dtype, shape, bytes));
+    /// `<split>.images`, `<split>.labels` and `<split>.targets`, by pointer.
+    pub fn split(&mut self, name: &str, split: &Split<'a>, shapes: Shapes) {
+        self.images(format!("{name}.images"), &split.images, shapes.image);
+        if let Some((targets, shape)) = split.targets.zip(shapes.target) {
+            self.images(format!("{name}.targets"), &targets, shape);
+        }
         if let Some(labels) = split.labels {
             let (shape, bytes) = (vec![labels.len() as u64], bytemuck::cast_slice(labels));
             self.entries
                 .push((format!("{name}.labels"), DType::I64, shape, bytes));
         }
+    }
+
+    fn images(&mut self, name: String, images: &View<'a>, shape: [usize; 3]) {
+        let batch = std::iter::once(images.count as u64);
+        let shape = batch.chain(shape.map(|d| d as u64)).collect();
+        let (dtype, bytes): (_, &[u8]) = match images.elements {
+            Elements::U8(bytes) => (DType::U8, bytes),
+            Elements::F32(values) => (DType::F32, bytemuck::cast_slice(values)),
+        };
+        self.entries.push((name, dtype, shape, bytes));
     }
 
     /// What goes into a call. A view whose length is not what its count says is refused here, before anyone reads past its end.
@@ -218,26 +240,12 @@ impl<'a> Incoming<'a> {
     }
 
     /// The split called `name`, by pointer; `None` where there is none.
-    pub fn split(&mut self, name: &str, image: [usize; 3]) -> Result<Option<Split<'a>>, String> {
-        let (images, labels) = (format!("{name}.images"), format!("{name}.labels"));
-        let Some(tensor) = self.entries.remove(images.as_str()) else {
+    pub fn split(&mut self, name: &str, shapes: Shapes) -> Result<Option<Split<'a>>, String> {
+        let Some(images) = self.images(&format!("{name}.images"), shapes.image)? else {
             return Ok(None);
         };
-        let wrong = |what: &str| format!("tensor {images:?} is {what}");
-        let count = match tensor.shape[..] {
-            [n, c, h, w] if [c, h, w] == image.map(|d| d as u64) => n as usize,
-            _ => {
-                return Err(wrong(&format!(
-                    "{:?}, not images of {image:?}",
-                    tensor.shape
-                )));
-            }
-        };
-        let elements = match tensor.dtype {
-            DType::U8 => Elements::U8(tensor.bytes),
-            DType::F32 => Elements::F32(aligned(tensor.bytes).ok_or_else(|| wrong("not aligned"))?),
-            other => return Err(wrong(&format!("{other}, neither u8 nor f32"))),
-        };
+        let count = images.count;
+        let labels = format!("{name}.labels");
         let labels = match self.entries.remove(labels.as_str()) {
             None => None,
             Some(t) if t.dtype == DType::I64 && t.shape == [count as u64] => {
@@ -251,8 +259,40 @@ impl<'a> Incoming<'a> {
                 ));
             }
         };
-        let images = View { count, elements };
-        Ok(Some(Split { images, labels }))
+        let targets = match shapes.target {
+            Some(shape) => self.images(&format!("{name}.targets"), shape)?,
+            None => None,
+        };
+        if let Some(other) = targets.filter(|targets| targets.count != count) {
+            return Err(format!("{} targets for {count} images", other.count));
+        }
+        Ok(Some(Split {
+            images,
+            labels,
+            targets,
+        }))
+    }
+
+    fn images(&mut self, name: &str, shape: [usize; 3]) -> Result<Option<View<'a>>, String> {
+        let Some(tensor) = self.entries.remove(name) else {
+            return Ok(None);
+        };
+        let wrong = |what: &str| format!("tensor {name:?} is {what}");
+        let count = match tensor.shape[..] {
+            [n, c, h, w] if [c, h, w] == shape.map(|d| d as u64) => n as usize,
+            _ => {
+                return Err(wrong(&format!(
+                    "{:?}, not images of {shape:?}",
+                    tensor.shape
+                )));
+            }
+        };
+        let elements = match tensor.dtype {
+            DType::U8 => Elements::U8(tensor.bytes),
+            DType::F32 => Elements::F32(aligned(tensor.bytes).ok_or_else(|| wrong("not aligned"))?),
+            other => return Err(wrong(&format!("{other}, neither u8 nor f32"))),
+        };
+        Ok(Some(View { count, elements }))
     }
 
     /// An error where something is left that nobody asked for.
@@ -280,9 +320,10 @@ impl TrainCall {
         data: &Dataset<'a>,
         out: &mut Outgoing<'a>,
     ) -> Self {
-        out.split("train", &data.train, data.spec.image);
+        let shapes = Shapes::of(data.spec);
+        out.split("train", &data.train, shapes);
         if let Some(valid) = &data.valid {
-            out.split("valid", valid, data.spec.image);
+            out.split("valid", valid, shapes);
         }
         let resume = request.resume.as_ref();
         if let Some(weights) = &request.init_from {

@@ -94,7 +94,7 @@ fn spec() -> DataSpec {
         classes: Vec::new(),
         binarization: Binarization::None,
         sha256: "0".repeat(64),
-        licence: None,
+        ..DataSpec::default()
     }
 }
 
@@ -105,6 +105,7 @@ fn split() -> Split<'static> {
             elements: Elements::U8(&[1, 2, 3, 4]),
         },
         labels: None,
+        targets: None,
     }
 }
 

@@ -11,7 +11,12 @@ use zoo_onnx::Bundle;
 use zoo_runs::{Registry, Trained, Which, open};
 use zoo_runtimes::{Device, LoadOptions, Loaded, Runtime, Search};
 
+use zoo_sdk::{Sizes, with_sides};
+
 use super::Bench;
+
+/// Pixels of a side that is open, if nothing is said.
+const SIDE: usize = 64;
 
 /// The result; its JSON form is stable.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +39,9 @@ pub struct BenchRow {
     pub device: String,
     /// Images at a time.
     pub batch: usize,
+    /// What the other symbols of the graph stood for, if it has any.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
     /// CPU threads.
     pub threads: usize,
     /// Median, in milliseconds.
@@ -167,13 +175,19 @@ impl Measure<'_> {
             ..Default::default()
         };
         let rows = self.options.batch.iter().map(|&batch| {
-            let inputs = zoo_runtimes::example_inputs(ports, batch, 0)?;
+            let asked = self.options.size.iter();
+            let asked = asked.fold(Sizes::batch(batch), |sizes, (symbol, size)| {
+                sizes.with(symbol, *size)
+            });
+            let sizes = with_sides(ports, asked, SIDE, 0);
+            let inputs = zoo_runtimes::example_inputs(ports, &sizes, 0)?;
             let figures = zoo_runtimes::bench(loaded.as_mut(), &inputs, &how)?;
             Ok(BenchRow {
                 graph: name.to_owned(),
                 runtime: source.name().to_owned(),
                 device: self.options.device.clone(),
                 batch,
+                sizes: sizes.clone().free(),
                 threads: match source {
                     // It has no threads within an operation.
                     Source::Runtime(runtime) if runtime.name() == "tract" => 1,
@@ -213,6 +227,9 @@ impl fmt::Display for Timings {
                 row.ms_min,
                 row.images_per_s
             )?;
+            if !row.sizes.is_empty() {
+                write!(f, "  {}", row.sizes)?;
+            }
         }
         for skipped in &self.skipped {
             write!(f, "\n{} was left out: {}", skipped.runtime, skipped.reason)?;

@@ -34,6 +34,9 @@ pub struct Bench {
     /// Batch sizes
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,64", value_parser = super::at_least_one)]
     batch: Vec<usize>,
+    /// What other open sizes stand for, such as H=128,W=96; sides of 64 pixels where nothing is said
+    #[arg(long, value_name = "NAME=N,..", value_delimiter = ',', value_parser = parse::named_size)]
+    size: Vec<(String, usize)>,
     /// CPU threads of each runtime; tract always uses one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::at_least_one)]
     threads: usize,
