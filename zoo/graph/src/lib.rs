@@ -15,12 +15,14 @@
 mod array;
 mod dim;
 mod graph;
+mod names;
 mod steps;
 mod text;
 
 pub use array::{Array, DType, Data};
 pub use dim::{BATCH, Dim};
 pub use graph::{Attribute, Distribution, Graph, Initializer, Node, Port, ValueType};
+pub use names::{GraphKind, PortRole, RuntimeId};
 pub use steps::{Content, Count, ScanSteps, Slices, Stacked, State, Step, Steps};
 
 /// What can be wrong with a graph or an array.

@@ -29,7 +29,9 @@ pub use message::{
 };
 pub use plugin::{Context, Plugin, Session, Silent};
 pub use rng::Stream;
-pub use zoo_graph::{Array, DType, Data, Dim, Distribution, Graph, Port};
+pub use zoo_graph::{
+    Array, DType, Data, Dim, Distribution, Graph, GraphKind, Port, PortRole, RuntimeId,
+};
 
 /// Named tensors: weights by parameter path, or the inputs and outputs of a graph by port name.
 pub type Tensors = std::collections::BTreeMap<String, Array>;

@@ -13,8 +13,8 @@ use std::{
 
 use candle_core::Device;
 use zoo_sdk::{
-    Checkpoint, Context, Control, Dataset, EvaluateRequest, Event, LossTerm, Metrics, StateRecord,
-    StopReason, Stream, TrainReport, TrainRequest,
+    Checkpoint, Context, Control, Dataset, EvaluateRequest, Event, GraphKind, LossTerm, Metrics,
+    StateRecord, StopReason, Stream, TrainReport, TrainRequest,
 };
 
 pub(crate) use batches::Batches;
@@ -366,7 +366,10 @@ impl<M: Model> Trainer<M> {
     /// Shows what the `sample` graph draws from the same noise each time.
     fn preview(&self, cx: &mut dyn Context) -> Result<()> {
         let graphs = self.model.graphs();
-        let Some(sample) = graphs.iter().find(|g| g.name == "sample") else {
+        let Some(sample) = graphs
+            .iter()
+            .find(|g| GraphKind::from(g.name) == GraphKind::Sample)
+        else {
             return Ok(());
         };
         let arrays = zoo_sdk::draw_inputs(&sample.inputs, PREVIEW, self.request.seed, None)
@@ -377,7 +380,8 @@ impl<M: Model> Trainer<M> {
         }
         let drawn = without_gradients(|| sample.call(&self.model, &self.best(), &inputs))?;
         let images = array_of(drawn[0].tensor()?)?;
-        cx.images(self.step, "sample", &images).map_err(Error::Host)
+        cx.images(self.step, sample.name, &images)
+            .map_err(Error::Host)
     }
 
     fn save(&self, metrics: Metrics, cx: &mut dyn Context) -> Result<()> {
