@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zoo_deploy::{ExportOptions, Exported, export};
 use zoo_runs::{Quiet, Registry, TrainOptions, train};
-use zoo_runtimes::{Runtime, Search, found};
+use zoo_runtimes::{Runtime, RuntimeId, Search, found};
 
 /// A model so small that training and running it takes no time.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub fn runtimes() -> Vec<Box<dyn Runtime>> {
     let usable = found.filter_map(|(name, runtime)| match runtime {
         Ok(runtime) => Some(runtime),
         Err(error) => {
-            let promised = name != "ort" || std::env::var_os("ORT_DYLIB_PATH").is_some();
+            let promised = name != RuntimeId::Ort || std::env::var_os("ORT_DYLIB_PATH").is_some();
             assert!(!promised, "{name}: {error}");
             println!("skipped {name}: {error}");
             None

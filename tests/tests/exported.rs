@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::{Value as Json, json};
 use zoo_deploy::{VerifyOptions, verify};
-use zoo_sdk::Array;
+use zoo_sdk::{Array, RuntimeId};
 use zoo_tests::{SMALL, registry, root, runtimes};
 
 /// A bundle of each small model, made once for all tests here.
@@ -74,11 +74,11 @@ fn manifests_read_as_before() {
 
 #[test]
 fn every_runtime_computes_what_candle_computes() {
-    let present: BTreeSet<String> = runtimes().iter().map(|r| r.name().to_owned()).collect();
+    let present: BTreeSet<RuntimeId> = runtimes().iter().map(|r| r.id()).collect();
     for (name, bundle) in bundles() {
         let verified = verify(&registry(), &VerifyOptions::new(&bundle), &mut |_| {}).unwrap();
         assert!(verified.ok, "{name}:\n{verified}");
-        assert_eq!(verified.reference, "candle");
+        assert_eq!(verified.reference, RuntimeId::Candle.name());
         let compared = verified.results.iter().map(|row| {
             let place = (row.graph.clone(), row.output.clone());
             (place, row.runtime.clone(), row.batch)

@@ -14,7 +14,10 @@ use zoo_pictures::thumbnail;
 use zoo_runs::{Which, from_safetensors, open, to_safetensors};
 use zoo_runtimes::LoadOptions;
 use zoo_runtimes::parity::Tolerance;
-use zoo_sdk::{Array, DType, DataSpec, GraphInfo, OpenRequest, Session, Tensors, draw_inputs};
+use zoo_sdk::{
+    Array, DType, DataSpec, GraphInfo, OpenRequest, PortRole, RuntimeId, Session, Tensors,
+    draw_inputs,
+};
 use zoo_tests::{SMALL, Small, registry, root, runtimes};
 
 /// Images in the stored inputs. A graph treats each by itself, so the first rows are those of a smaller batch.
@@ -141,10 +144,8 @@ fn every_graph_gives_the_stored_outputs_on_every_runtime_at_every_batch_size() {
                 );
             }
             for runtime in &runtimes {
-                let what = format!("{name} on {}", runtime.name());
-                let serves = variants
-                    .iter()
-                    .find(|v| v.runtimes.iter().any(|r| r == runtime.name()));
+                let what = format!("{name} on {}", runtime.id());
+                let serves = variants.iter().find(|v| v.serves(&runtime.id()));
                 let variant = serves.unwrap_or_else(|| panic!("{what}: no variant serves it"));
                 let load = LoadOptions::default();
                 let mut loaded = zoo_runtimes::load(runtime.as_ref(), &variant.content, &load)
@@ -179,8 +180,9 @@ fn exported_graphs_read_as_before() {
             let variants = zoo_onnx::export(&recorded, &Default::default()).unwrap();
             let mut text = String::new();
             for variant in &variants {
-                let (file, runtimes) = (variant.file_name(&info.name), &variant.runtimes);
-                text.push_str(&format!("{file} for {}\n", runtimes.join(", ")));
+                let file = variant.file_name(&info.name);
+                let runtimes = RuntimeId::list(&variant.runtimes);
+                text.push_str(&format!("{file} for {runtimes}\n"));
                 for onnx in variant.content.onnx() {
                     let graph = zoo_onnx::decode(onnx).unwrap().graph;
                     text.push_str(&format!("{graph}\n"));
@@ -195,20 +197,20 @@ fn exported_graphs_read_as_before() {
 fn inputs(info: &GraphInfo, images: &Array) -> Tensors {
     let mut inputs = Tensors::new();
     for port in &info.inputs {
-        let drawn = match port.distribution {
-            Some(_) => draw_inputs(std::slice::from_ref(port), BATCH, 1, None).unwrap(),
-            None if port.name == "x" || port.name == "given" => {
+        let drawn = match (port.distribution, port.role()) {
+            (Some(_), _) => draw_inputs(std::slice::from_ref(port), BATCH, 1, None).unwrap(),
+            (None, PortRole::Image | PortRole::Given) => {
                 Tensors::from([(port.name.clone(), images.clone())])
             }
             // The upper half is given.
-            None if port.name == "mask" => {
+            (None, PortRole::Mask) => {
                 let pixels = images.len() / BATCH;
                 let upper = (0..images.len()).map(|i| f32::from(u8::from(i % pixels < pixels / 2)));
                 let mask = Array::f32(images.shape(), upper.collect::<Vec<_>>()).unwrap();
-                Tensors::from([("mask".to_owned(), mask)])
+                Tensors::from([(port.name.clone(), mask)])
             }
             // A latent of an encoder.
-            None => {
+            (None, _) => {
                 let width = port.shape_at(BATCH).unwrap().iter().product::<usize>() / BATCH;
                 let noise = zoo_sdk::Port::normal(&port.name, &[width]);
                 draw_inputs(&[noise], BATCH, 1, None).unwrap()

@@ -460,11 +460,11 @@ fn check(
     let graph = trace(name, ports, outputs, &Device::Cpu, function).map_err(|e| text(&e))?;
     let files = zoo_onnx::export(&graph, &zoo_onnx::Options::default()).map_err(|e| text(&e))?;
     let serving = |runtime: &dyn zoo_runtimes::Runtime| -> Vec<_> {
-        let serves = |f: &&zoo_onnx::Variant| f.runtimes.iter().any(|r| r == runtime.name());
+        let serves = |f: &&zoo_onnx::Variant| f.serves(&runtime.id());
         files.iter().filter(serves).collect()
     };
     if let Some(none) = runtimes.iter().find(|r| serving(r.as_ref()).is_empty()) {
-        return Err(format!("no file serves {}", none.name()));
+        return Err(format!("no file serves {}", none.id()));
     }
     let pairs = runtimes.iter().flat_map(|runtime| {
         serving(runtime.as_ref())
@@ -474,7 +474,7 @@ fn check(
     for (runtime, file) in pairs {
         let load = LoadOptions::default();
         let mut loaded = zoo_runtimes::load(runtime.as_ref(), &file.content, &load)
-            .map_err(|e| format!("{} with {}: {e}", runtime.name(), file.file_name(name)))?;
+            .map_err(|e| format!("{} with {}: {e}", runtime.id(), file.file_name(name)))?;
         for n in [1, 3] {
             let fed = example_inputs(ports, n, n as u64).map_err(|e| text(&e))?;
             let values: Vec<Value> = ports
@@ -484,13 +484,13 @@ fn check(
             let expected = function(&values).to_vec().map_err(|e| text(&e))?;
             let got = loaded
                 .run(&fed)
-                .map_err(|e| format!("{} at batch {n}: {e}", runtime.name()))?;
+                .map_err(|e| format!("{} at batch {n}: {e}", runtime.id()))?;
             let got = got["out"].as_f32().map_err(|e| text(&e))?;
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 if !Tolerance::F32.within((*expected).into(), (*got).into()) {
                     return Err(format!(
                         "{} at batch {n}, element {i}: {got} for {expected}",
-                        runtime.name()
+                        runtime.id()
                     ));
                 }
             }
@@ -528,9 +528,9 @@ fn a_number_of_steps_can_be_an_input() {
     let files = zoo_onnx::export(&graph, &zoo_onnx::Options::default()).unwrap();
     let found = zoo_runtimes::found(&Search::default());
     for runtime in found.into_iter().filter_map(|(_, found)| found.ok()) {
-        let serves = |f: &&zoo_onnx::Variant| f.runtimes.iter().any(|r| r == runtime.name());
+        let serves = |f: &&zoo_onnx::Variant| f.serves(&runtime.id());
         let file = files.iter().find(serves);
-        let file = file.unwrap_or_else(|| panic!("no file serves {}", runtime.name()));
+        let file = file.unwrap_or_else(|| panic!("no file serves {}", runtime.id()));
         let load = LoadOptions::default();
         let mut loaded = zoo_runtimes::load(runtime.as_ref(), &file.content, &load).unwrap();
         for steps in [1i64, 3, 16, 50] {
@@ -543,14 +543,10 @@ fn a_number_of_steps_can_be_an_input() {
             let fed = fed.map(|(name, array)| (name.to_string(), array)).into();
             let got = loaded
                 .run(&fed)
-                .unwrap_or_else(|e| panic!("{}: {e}", runtime.name()));
+                .unwrap_or_else(|e| panic!("{}: {e}", runtime.id()));
             for (got, expected) in got["y"].as_f32().unwrap().iter().zip(&expected) {
                 let off = (got - expected).abs();
-                assert!(
-                    off < 1e-5,
-                    "{} {steps}: {got} for {expected}",
-                    runtime.name()
-                );
+                assert!(off < 1e-5, "{} {steps}: {got} for {expected}", runtime.id());
             }
         }
     }

@@ -8,7 +8,7 @@ use zoo_deploy::pretrained::{self, Pretrained};
 use zoo_deploy::{Known, SampleOptions, VerifyOptions, sample, verify};
 use zoo_onnx::Bundle;
 use zoo_runs::{EvaluateOptions, evaluate};
-use zoo_sdk::{Data, Silent};
+use zoo_sdk::{Data, GraphKind, RuntimeId, Silent};
 use zoo_tests::{registry, root, runtimes};
 
 /// Only these: a developer's own data folder must change no test.
@@ -51,7 +51,7 @@ fn bundles_compute_the_same_on_every_runtime() {
             assert!(row.ok, "{}: {row:?}", bundle.name);
         }
         for runtime in runtimes() {
-            let name = runtime.name();
+            let name = runtime.id();
             let served = verified.results.iter().any(|row| row.runtime == name);
             assert!(served, "{}: {name} ran nothing", bundle.name);
         }
@@ -61,8 +61,11 @@ fn bundles_compute_the_same_on_every_runtime() {
 #[test]
 fn the_same_noise_draws_the_same_images() {
     for bundle in bundles() {
-        let graphs = registry().describe(&bundle.model).unwrap().graphs.clone();
-        if !graphs.contains_key("sample") {
+        if !registry()
+            .describe(&bundle.model)
+            .unwrap()
+            .has(&GraphKind::Sample)
+        {
             println!("{}: the model draws nothing", bundle.name);
             continue;
         }
@@ -72,10 +75,10 @@ fn the_same_noise_draws_the_same_images() {
             _ => (2, 0),
         };
         let opened = Bundle::open(&bundle.dir).unwrap();
-        let draw = |runtime: &str| {
+        let draw = |runtime: RuntimeId| {
             let options = SampleOptions {
                 count,
-                runtime: Some(runtime.to_owned()),
+                runtime: Some(runtime),
                 threads: 1,
                 ..SampleOptions::new(&bundle.dir)
             };
@@ -85,13 +88,16 @@ fn the_same_noise_draws_the_same_images() {
             };
             values.clone()
         };
-        let expected = draw("candle");
-        for runtime in runtimes().iter().map(|runtime| runtime.name()) {
-            if opened.variant_for("sample", runtime).is_err() {
+        let expected = draw(RuntimeId::Candle);
+        for runtime in runtimes().iter().map(|runtime| runtime.id()) {
+            if opened
+                .variant_for(GraphKind::Sample.name(), &runtime)
+                .is_err()
+            {
                 println!("{}: nothing was exported for {runtime}", bundle.name);
                 continue;
             }
-            let drawn = draw(runtime);
+            let drawn = draw(runtime.clone());
             assert_eq!(drawn.len(), expected.len());
             let size = expected.len() / count;
             let images = drawn.chunks(size).zip(expected.chunks(size));
@@ -126,17 +132,17 @@ fn what_is_given_is_kept_and_the_rest_is_drawn() {
     };
     let bundles = bundles();
     let bundle = bundles.iter().find(|b| b.name == "pixelcnn-fashion");
-    let draw = |runtime: &str| -> Vec<f32> {
+    let draw = |runtime: RuntimeId| -> Vec<f32> {
         let options = SampleOptions {
             count: 3,
             known: Some(known.clone()),
-            runtime: Some(runtime.to_owned()),
+            runtime: Some(runtime),
             ..SampleOptions::new(&bundle.unwrap().dir)
         };
         let images = sample(&registry(), &options).unwrap().images;
         images.as_f32().unwrap().to_vec()
     };
-    let expected = draw("candle");
+    let expected = draw(RuntimeId::Candle);
     let size = (SIDE * SIDE) as usize;
     assert_eq!(expected.len(), 3 * size);
     let images: Vec<&[f32]> = expected.chunks(size).collect();
@@ -152,7 +158,7 @@ fn what_is_given_is_kept_and_the_rest_is_drawn() {
     }
     assert_ne!(images[0], images[1], "nothing was drawn");
     for runtime in runtimes() {
-        assert_eq!(draw(runtime.name()), expected, "{}", runtime.name());
+        assert_eq!(draw(runtime.id()), expected, "{}", runtime.id());
     }
 }
 

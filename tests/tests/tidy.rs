@@ -10,6 +10,8 @@ use std::{
 
 #[path = "tidy/modules.rs"]
 mod modules;
+#[path = "tidy/vocabulary.rs"]
+mod vocabulary;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -45,9 +45,10 @@ pub enum Error {
     },
     /// No exporter serves this runtime.
     #[error(
-        "nothing is exported for the runtime {0:?}; the runtimes are ort, tract, web and candle-onnx"
+        "nothing is exported for the runtime {:?}; the runtimes are ort, tract, web and candle-onnx",
+        .0.name()
     )]
-    Runtime(String),
+    Runtime(zoo_graph::RuntimeId),
     /// The graph itself is inconsistent.
     #[error(transparent)]
     Graph(#[from] zoo_graph::Error),

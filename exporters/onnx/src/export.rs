@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zoo_graph::{Array, Content, DType, Graph, Node, Port};
+use zoo_graph::{Array, Content, DType, Graph, Node, Port, RuntimeId};
 
 use crate::{
     Error, Result, Target, check,
@@ -33,8 +33,8 @@ pub struct Options {
     pub metadata: Vec<(String, String)>,
     /// How weights are stored.
     pub weights: Weights,
-    /// Names of the runtimes to serve: `ort`, `tract`, `web`, `candle-onnx`.
-    pub targets: Vec<String>,
+    /// The runtimes to serve.
+    pub targets: Vec<RuntimeId>,
 }
 
 impl Default for Options {
@@ -43,7 +43,7 @@ impl Default for Options {
         Self {
             metadata: Vec::new(),
             weights: Weights::F32,
-            targets: runtimes.map(|r| r.to_string()).collect(),
+            targets: runtimes.cloned().collect(),
         }
     }
 }
@@ -54,12 +54,17 @@ pub struct Variant {
     /// What stands before `.onnx` in its name: nothing for the first, `candle-onnx` for a form of its own.
     pub suffix: Option<&'static str>,
     /// The runtimes among those asked for.
-    pub runtimes: Vec<String>,
+    pub runtimes: Vec<RuntimeId>,
     /// What it consists of.
     pub content: Content,
 }
 
 impl Variant {
+    /// Whether a runtime can run it.
+    pub fn serves(&self, runtime: &RuntimeId) -> bool {
+        self.runtimes.contains(runtime)
+    }
+
     /// The name of its file for a graph: `decode.onnx`, `decode.candle-onnx.onnx`, `sample.steps.json`.
     pub fn file_name(&self, graph: &str) -> String {
         match (&self.content, self.suffix) {
@@ -93,7 +98,7 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
     for runtime in &options.targets {
         Target::of(runtime).ok_or_else(|| Error::Runtime(runtime.clone()))?;
     }
-    let count = |port: &&Port| port.dtype == DType::I64 && port.shape.is_empty();
+    let count = |port: &&Port| port.is_count();
     let alone = graph.inputs.iter().filter(|port| !count(port));
     if let Some(port) = alone.chain(&graph.outputs).find(|port| !is_batched(port)) {
         return Err(Error::value(
@@ -108,8 +113,8 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
     let loops = simple.nodes.iter().any(is_loop);
     let mut variants: Vec<Variant> = Vec::new();
     for target in Target::ALL {
-        let asked = |r: &&String| Target::of(r) == Some(target);
-        let runtimes: Vec<String> = options.targets.iter().filter(asked).cloned().collect();
+        let asked = |r: &&RuntimeId| Target::of(r) == Some(target);
+        let runtimes: Vec<_> = options.targets.iter().filter(asked).cloned().collect();
         if runtimes.is_empty() {
             continue;
         }
@@ -125,7 +130,7 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
             continue;
         }
         variants.push(Variant {
-            suffix: (!variants.is_empty()).then(|| target.runtimes()[0]),
+            suffix: (!variants.is_empty()).then(|| target.runtimes()[0].name()),
             runtimes,
             content,
         });
@@ -139,7 +144,7 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Vec<Variant>> {
     };
     if let Some(steps) = steps {
         let flattened = simple.nodes.iter().any(is_nested);
-        let before = |v: &Variant| !flattened || v.runtimes.iter().any(|r| r != "tract");
+        let before = |v: &Variant| !flattened || v.runtimes.iter().any(|r| *r != RuntimeId::Tract);
         let at = variants.iter().take_while(|v| before(v)).count();
         variants.insert(at, steps);
     }
@@ -161,7 +166,12 @@ fn is_nested(node: &Node) -> bool {
 }
 
 /// Runtimes in the order in which they are listed.
-const RUNTIMES: [&str; 4] = ["ort", "tract", "web", "candle-onnx"];
+const RUNTIMES: [RuntimeId; 4] = [
+    RuntimeId::Ort,
+    RuntimeId::Tract,
+    RuntimeId::Web,
+    RuntimeId::CandleOnnx,
+];
 
 /// The bytes of a lowered graph, checked.
 fn file(form: Graph, options: &Options) -> Result<Vec<u8>> {
@@ -176,8 +186,8 @@ fn file(form: Graph, options: &Options) -> Result<Vec<u8>> {
 
 /// The step graphs of a graph with loops. They are in the form of candle-onnx, which every runtime computes.
 fn driven(graph: &Graph, options: &Options) -> Result<Option<Variant>> {
-    let native = |r: &&String| Target::of(r).is_some() && *r != "web";
-    let runtimes: Vec<String> = options.targets.iter().filter(native).cloned().collect();
+    let native = |r: &&RuntimeId| Target::of(r).is_some() && **r != RuntimeId::Web;
+    let runtimes: Vec<_> = options.targets.iter().filter(native).cloned().collect();
     if runtimes.is_empty() {
         return Ok(None);
     }
@@ -272,7 +282,7 @@ mod tests {
         };
         let variants = export(&graph("Conv"), &options).unwrap();
         assert_eq!(variants.len(), 1);
-        assert_eq!(variants[0].runtimes, ["ort", "tract", "web", "candle-onnx"]);
+        assert_eq!(variants[0].runtimes, RUNTIMES);
         assert_eq!(
             variants[0].content,
             export(&graph("Conv"), &options).unwrap()[0].content
@@ -281,13 +291,13 @@ mod tests {
         let variants = export(&graph("ConvTranspose"), &options).unwrap();
         let named: Vec<_> = variants
             .iter()
-            .map(|v| (v.suffix, v.runtimes.join(" ")))
+            .map(|v| (v.suffix, v.runtimes.clone()))
             .collect();
         assert_eq!(
             named,
             [
-                (None, "ort tract web".into()),
-                (Some("candle-onnx"), "candle-onnx".into())
+                (None, RUNTIMES[..3].to_vec()),
+                (Some("candle-onnx"), RUNTIMES[3..].to_vec())
             ]
         );
         for variant in &variants {
@@ -309,7 +319,7 @@ mod tests {
             !ops(&decode(variants[0].content.onnx()[0]).unwrap().graph).contains("ConvTranspose")
         );
         let error = export(&graph("Conv"), &only("tensorflow")).unwrap_err();
-        assert!(matches!(error, Error::Runtime(name) if name == "tensorflow"));
+        assert!(matches!(error, Error::Runtime(runtime) if runtime.name() == "tensorflow"));
         assert!(
             export(
                 &graph("Conv"),

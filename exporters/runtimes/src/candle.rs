@@ -8,7 +8,7 @@ use prost::Message;
 use zoo_sdk::{Array, DType, Data, Port, Tensors};
 
 use crate::{
-    Device, Error, LoadOptions, Loaded, Result, Runtime,
+    Device, Error, LoadOptions, Loaded, Result, Runtime, RuntimeId,
     convert::{half_bits, halves},
     guard::guarded,
     model::Model,
@@ -18,8 +18,8 @@ use crate::{
 pub(crate) struct CandleOnnx;
 
 impl Runtime for CandleOnnx {
-    fn name(&self) -> &'static str {
-        "candle-onnx"
+    fn id(&self) -> RuntimeId {
+        RuntimeId::CandleOnnx
     }
 
     fn version(&self) -> String {
@@ -30,12 +30,12 @@ impl Runtime for CandleOnnx {
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Loaded>> {
         if options.device != Device::Cpu {
             return Err(Error::Device {
-                runtime: "candle-onnx",
+                runtime: RuntimeId::CandleOnnx,
                 device: options.device,
                 reason: "it computes on the CPU only; ort knows other devices".into(),
             });
         }
-        session::load("candle-onnx", model, |file| {
+        session::load(RuntimeId::CandleOnnx, model, |file| {
             CandleEngine::new(model, file, options.threads)
         })
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use zoo_sdk::DType;
 
-use crate::{Device, UnknownDevice};
+use crate::{Device, RuntimeId, UnknownDevice};
 
 /// Why a file cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum Error {
     #[error("{runtime} cannot be used: {reason}")]
     Unavailable {
         /// Which runtime.
-        runtime: &'static str,
+        runtime: RuntimeId,
         /// What is missing and what to do.
         reason: String,
     },
@@ -32,7 +32,7 @@ pub enum Error {
     #[error("{runtime} cannot compute on {device}: {reason}")]
     Device {
         /// Which runtime.
-        runtime: &'static str,
+        runtime: RuntimeId,
         /// The device asked for.
         device: Device,
         /// Why not, and what to do.
@@ -45,7 +45,7 @@ pub enum Error {
     #[error("{runtime} cannot load the file: {reason}")]
     Load {
         /// Which runtime.
-        runtime: &'static str,
+        runtime: RuntimeId,
         /// Its reason, with the node where it names one.
         reason: String,
     },
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("{runtime} failed at {sizes}: {reason}")]
     Run {
         /// Which runtime.
-        runtime: &'static str,
+        runtime: RuntimeId,
         /// The input sizes.
         sizes: String,
         /// Its reason, with the node where it names one.
@@ -117,7 +117,7 @@ pub enum Error {
     #[error("{runtime} gave an output {name:?} of {got}, the file says {expected}")]
     Output {
         /// Which runtime.
-        runtime: &'static str,
+        runtime: RuntimeId,
         /// The output's name.
         name: String,
         /// What the file says.

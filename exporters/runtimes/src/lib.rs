@@ -3,11 +3,11 @@
 //! [candle-onnx](https://github.com/huggingface/candle) (feature `candle-onnx`, needs `protoc` to build).
 //!
 //! ```no_run
-//! use zoo_runtimes::{LoadOptions, Search, find};
+//! use zoo_runtimes::{LoadOptions, RuntimeId, Search, find};
 //!
 //! # fn main() -> zoo_runtimes::Result<()> {
 //! # let (model, inputs) = (Vec::new(), Default::default());
-//! let runtime = find("tract", &Search::default())?;
+//! let runtime = find(&RuntimeId::Tract, &Search::default())?;
 //! let mut loaded = runtime.load(&model, &LoadOptions::default())?;
 //! let outputs = loaded.run(&inputs)?;
 //! # Ok(())
@@ -52,12 +52,12 @@ pub use bench::{BenchFigures, BenchOptions, bench, example_inputs};
 pub use device::{Device, UnknownDevice};
 pub use error::{Error, Result};
 pub use steps::load;
-pub use zoo_graph::Content;
+pub use zoo_graph::{Content, RuntimeId};
 
 /// A library that runs ONNX files.
 pub trait Runtime: Send + Sync {
-    /// `tract`, `ort` or `candle-onnx`.
-    fn name(&self) -> &'static str;
+    /// Which one it is.
+    fn id(&self) -> RuntimeId;
 
     /// The version of what computes, for reports: `1.32.0`.
     fn version(&self) -> String;
@@ -108,40 +108,46 @@ pub struct Search {
     pub data_dir: Option<PathBuf>,
 }
 
-/// Names of the runtimes compiled in.
-pub const RUNTIMES: &[&str] = &[
-    "tract",
+/// The runtimes compiled in.
+pub const RUNTIMES: &[RuntimeId] = &[
+    RuntimeId::Tract,
     #[cfg(feature = "ort")]
-    "ort",
+    RuntimeId::Ort,
     #[cfg(feature = "candle-onnx")]
-    "candle-onnx",
+    RuntimeId::CandleOnnx,
 ];
 
-/// The runtime called `name`.
+/// The runtimes that a feature of their name would have compiled in.
+pub fn not_built() -> impl Iterator<Item = RuntimeId> {
+    let optional = [RuntimeId::Ort, RuntimeId::CandleOnnx];
+    optional.into_iter().filter(|id| !RUNTIMES.contains(id))
+}
+
+/// A runtime, ready to load files.
 ///
 /// # Errors
-/// For a name that is not compiled in (the error lists those that are), and for `ort` without a usable library.
-pub fn find(name: &str, search: &Search) -> Result<Box<dyn Runtime>> {
-    match name {
-        "tract" => Ok(Box::new(tract::Tract)),
+/// For one that is not compiled in (the error lists those that are), and for `ort` without a usable library.
+pub fn find(id: &RuntimeId, search: &Search) -> Result<Box<dyn Runtime>> {
+    match id {
+        RuntimeId::Tract => Ok(Box::new(tract::Tract)),
         #[cfg(feature = "ort")]
-        "ort" => Ok(Box::new(ort::Ort::find(search)?)),
+        RuntimeId::Ort => Ok(Box::new(ort::Ort::find(search)?)),
         #[cfg(feature = "candle-onnx")]
-        "candle-onnx" => Ok(Box::new(candle::CandleOnnx)),
-        _ => {
+        RuntimeId::CandleOnnx => Ok(Box::new(candle::CandleOnnx)),
+        other => {
             let _ = search;
             Err(Error::UnknownRuntime {
-                name: name.into(),
-                available: RUNTIMES.join(", "),
+                name: other.to_string(),
+                available: RuntimeId::list(RUNTIMES),
             })
         }
     }
 }
 
 /// Every runtime compiled in; those that cannot be had carry the reason.
-pub fn found(search: &Search) -> Vec<(&'static str, Result<Box<dyn Runtime>>)> {
+pub fn found(search: &Search) -> Vec<(RuntimeId, Result<Box<dyn Runtime>>)> {
     RUNTIMES
         .iter()
-        .map(|&name| (name, find(name, search)))
+        .map(|id| (id.clone(), find(id, search)))
         .collect()
 }

@@ -16,7 +16,7 @@ use ort::{
 use zoo_sdk::{Array, Data, Port, Tensors};
 
 use crate::{
-    Device, Error, LoadOptions, Loaded, Result, Runtime, Search,
+    Device, Error, LoadOptions, Loaded, Result, Runtime, RuntimeId, Search,
     convert::{bools, half_bits, halves},
     guard::guarded,
     ort_library,
@@ -41,7 +41,7 @@ pub(crate) struct Ort {
 
 fn unavailable(reason: String) -> Error {
     Error::Unavailable {
-        runtime: "ort",
+        runtime: RuntimeId::Ort,
         reason,
     }
 }
@@ -84,7 +84,7 @@ impl Ort {
 
     fn device_error(&self, device: Device, reason: String) -> Error {
         Error::Device {
-            runtime: "ort",
+            runtime: RuntimeId::Ort,
             device,
             reason,
         }
@@ -228,8 +228,8 @@ fn version(path: &PathBuf) -> String {
 }
 
 impl Runtime for Ort {
-    fn name(&self) -> &'static str {
-        "ort"
+    fn id(&self) -> RuntimeId {
+        RuntimeId::Ort
     }
 
     fn version(&self) -> String {
@@ -243,7 +243,7 @@ impl Runtime for Ort {
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Loaded>> {
         let device = options.device;
         let providers = self.providers(device)?;
-        session::load("ort", model, |_| {
+        session::load(RuntimeId::Ort, model, |_| {
             let text = |error: ort::Error| error.to_string();
             let mut builder = self.builder(options).map_err(text)?;
             if device != Device::Cpu {

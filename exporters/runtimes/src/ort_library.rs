@@ -7,7 +7,7 @@ use std::{
 
 use zoo_files::{default_data_dir, sha256_of};
 
-use crate::{Error, Result, Search};
+use crate::{Error, Result, RuntimeId, Search};
 
 /// The folder of a data directory that holds one folder for each installed library.
 pub(crate) const FOLDER: &str = "ort";
@@ -48,7 +48,7 @@ pub(crate) fn find(search: &Search) -> Result<PathBuf> {
 
 fn unavailable(reason: String) -> Error {
     Error::Unavailable {
-        runtime: "ort",
+        runtime: RuntimeId::Ort,
         reason,
     }
 }

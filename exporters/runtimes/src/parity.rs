@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zoo_sdk::{Array, BATCH, DType, Port, Sizes, Tensors};
 
-use crate::Loaded;
+use crate::{Loaded, RuntimeId};
 
 /// An output of a runtime beside the reference.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub struct Compared {
     /// The file.
     pub variant: String,
     /// The runtime.
-    pub runtime: String,
+    pub runtime: RuntimeId,
     /// Images at a time.
     pub batch: usize,
     /// What the other symbols of the graph stand for, if it has any.
@@ -71,7 +71,7 @@ impl Case<'_> {
     /// A row for each batch and output. What could not be loaded or run has rows too, with the reason.
     pub fn run(
         &self,
-        runtime: &str,
+        runtime: &RuntimeId,
         mut loaded: Result<Box<dyn Loaded>, String>,
         cases: &[Expected],
     ) -> Vec<Compared> {
@@ -85,7 +85,7 @@ impl Case<'_> {
                 let row = Compared {
                     graph: self.graph.to_owned(),
                     variant: self.variant.to_owned(),
-                    runtime: runtime.to_owned(),
+                    runtime: runtime.clone(),
                     batch: case.sizes.get(BATCH).unwrap_or(1),
                     sizes: case.sizes.clone().free(),
                     output: port.name.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zoo_sdk::{Array, Dim, Port, Sizes, Tensors};
 
-use crate::{Error, Result};
+use crate::{Error, Result, RuntimeId};
 
 /// What the symbols of a signature stand for, with the input that says so first.
 pub(crate) type Symbols<'a> = BTreeMap<&'a str, (usize, &'a str)>;
@@ -83,7 +83,7 @@ fn check_input<'a>(port: &'a Port, array: &Array, symbols: &mut Symbols<'a>) -> 
 
 /// Checks that the outputs, in the ports' order, are what the file says, and names them.
 pub(crate) fn check_outputs(
-    runtime: &'static str,
+    runtime: &RuntimeId,
     ports: &[Port],
     outputs: Vec<Array>,
     symbols: &Symbols<'_>,
@@ -100,7 +100,7 @@ pub(crate) fn check_outputs(
             || !port.shape.iter().zip(sizes).all(fits)
         {
             return Err(Error::Output {
-                runtime,
+                runtime: runtime.clone(),
                 name: port.name.clone(),
                 expected: describe(port),
                 got: format!("{array:?}"),
@@ -237,7 +237,7 @@ mod tests {
         let given = ports();
         let symbols = check_inputs(&given, &inputs()).unwrap();
         let ports = [Port::batched("x", &[2])];
-        let check = |array| check_outputs("tract", &ports, vec![array], &symbols);
+        let check = |array| check_outputs(&RuntimeId::Tract, &ports, vec![array], &symbols);
         assert!(check(Array::f32([3, 2], [0.0; 6]).unwrap()).is_ok());
         for array in [
             Array::f32([2, 2], [0.0; 4]).unwrap(),

@@ -3,7 +3,7 @@
 use zoo_sdk::{Array, Port, Tensors};
 
 use crate::{
-    Error, Loaded, Result,
+    Error, Loaded, Result, RuntimeId,
     guard::{guarded, shorten},
     model::Model,
     ports::{check_inputs, check_outputs, describe_all},
@@ -17,7 +17,7 @@ pub(crate) trait Engine: Send {
 
 /// Reads and checks the file, then lets `engine` prepare it.
 pub(crate) fn load<E: Engine + 'static>(
-    runtime: &'static str,
+    runtime: RuntimeId,
     bytes: &[u8],
     engine: impl FnOnce(&Model) -> Result<E, String>,
 ) -> Result<Box<dyn Loaded>> {
@@ -25,7 +25,7 @@ pub(crate) fn load<E: Engine + 'static>(
     let engine = guarded(|| engine(&model))
         .and_then(|engine| engine)
         .map_err(|reason| Error::Load {
-            runtime,
+            runtime: runtime.clone(),
             reason: shorten(&reason),
         })?;
     Ok(Box::new(Session {
@@ -37,7 +37,7 @@ pub(crate) fn load<E: Engine + 'static>(
 }
 
 struct Session {
-    runtime: &'static str,
+    runtime: RuntimeId,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     engine: Box<dyn Engine>,
@@ -61,10 +61,10 @@ impl Loaded for Session {
                 false => Err(format!("it gave {} outputs", outputs.len())),
             })
             .map_err(|reason| Error::Run {
-                runtime: self.runtime,
+                runtime: self.runtime.clone(),
                 sizes: describe_all(inputs),
                 reason: shorten(&reason),
             })?;
-        check_outputs(self.runtime, &self.outputs, outputs, &symbols)
+        check_outputs(&self.runtime, &self.outputs, outputs, &symbols)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zoo_graph::{Content, Count, ScanSteps, Step, Steps};
 use zoo_sdk::{Array, Port, Tensors};
 
-use crate::{Error, LoadOptions, Loaded, Result, Runtime, ports};
+use crate::{Error, LoadOptions, Loaded, Result, Runtime, RuntimeId, ports};
 
 /// Prepares a form of a graph on a runtime: one file, or files that are driven as one graph.
 ///
@@ -42,7 +42,7 @@ pub fn load(
         return Err(unsound(format!("nothing gives the result {result:?}")));
     }
     Ok(Box::new(Driven {
-        runtime: runtime.name(),
+        runtime: runtime.id(),
         steps: steps.clone(),
         parts,
     }))
@@ -104,7 +104,7 @@ fn sound<'a>(program: &'a [Step], parts: &'a Parts, known: &mut BTreeSet<&'a str
 }
 
 struct Driven {
-    runtime: &'static str,
+    runtime: RuntimeId,
     steps: Steps,
     parts: Parts,
 }
@@ -122,7 +122,7 @@ impl Loaded for Driven {
         let symbols = ports::check_inputs(&self.steps.inputs, inputs)?;
         let batch = symbols.values().map(|(size, _)| *size).next().unwrap_or(1);
         let mut host = Host {
-            runtime: self.runtime,
+            runtime: self.runtime.clone(),
             batch,
             sizes: ports::describe_all(inputs),
             values: inputs.clone(),
@@ -134,13 +134,13 @@ impl Loaded for Driven {
             .iter()
             .map(|name| host.get(name).cloned());
         let outputs = results.collect::<Result<_>>()?;
-        ports::check_outputs(self.runtime, &self.steps.outputs, outputs, &symbols)
+        ports::check_outputs(&self.runtime, &self.steps.outputs, outputs, &symbols)
     }
 }
 
 /// What a host keeps while it follows a program.
 struct Host {
-    runtime: &'static str,
+    runtime: RuntimeId,
     batch: usize,
     sizes: String,
     values: Tensors,
@@ -149,7 +149,7 @@ struct Host {
 impl Host {
     fn failed(&self, reason: String) -> Error {
         Error::Run {
-            runtime: self.runtime,
+            runtime: self.runtime.clone(),
             sizes: self.sizes.clone(),
             reason,
         }

@@ -13,7 +13,7 @@ use tract_onnx::{
 use zoo_sdk::{Array, Data, Dim, Port, Sizes, Tensors};
 
 use crate::{
-    Device, Error, LoadOptions, Loaded, Result, Runtime,
+    Device, Error, LoadOptions, Loaded, Result, Runtime, RuntimeId,
     convert::{bools, half_bits, halves},
     guard::guarded,
     model::Model,
@@ -26,8 +26,8 @@ const PLANS: usize = 8;
 pub(crate) struct Tract;
 
 impl Runtime for Tract {
-    fn name(&self) -> &'static str {
-        "tract"
+    fn id(&self) -> RuntimeId {
+        RuntimeId::Tract
     }
 
     fn version(&self) -> String {
@@ -38,12 +38,12 @@ impl Runtime for Tract {
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn Loaded>> {
         if options.device != Device::Cpu {
             return Err(Error::Device {
-                runtime: "tract",
+                runtime: RuntimeId::Tract,
                 device: options.device,
                 reason: "it computes on the CPU only; ort knows other devices".into(),
             });
         }
-        session::load("tract", model, TractEngine::new)
+        session::load(RuntimeId::Tract, model, TractEngine::new)
     }
 }
 
@@ -240,7 +240,7 @@ fn from_tract(tensor: &Tensor) -> Result<Array, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bench, common, example_inputs};
+    use crate::{RuntimeId, bench, common, example_inputs};
 
     fn engine(model: &tract_onnx::pb::ModelProto) -> (TractEngine, Model) {
         let file = Model::read(&common::bytes(model)).unwrap();
@@ -283,7 +283,7 @@ mod tests {
                 }
                 let inputs = example_inputs(&file.inputs, n, 1).unwrap();
                 let bytes = common::bytes(model);
-                let mut loaded = session::load("tract", &bytes, |_| Ok(engine)).unwrap();
+                let mut loaded = session::load(RuntimeId::Tract, &bytes, |_| Ok(engine)).unwrap();
                 bench(loaded.as_mut(), &inputs, &Default::default())
                     .unwrap()
                     .ms_median

@@ -22,7 +22,7 @@ fn load_and_run(runtime: &dyn Runtime, file: &[u8]) -> Result<Tensors> {
 
 fn error(runtime: &dyn Runtime, file: &[u8]) -> String {
     match load_and_run(runtime, file) {
-        Ok(_) => panic!("{} took it", runtime.name()),
+        Ok(_) => panic!("{} took it", runtime.id()),
         Err(error) => error.to_string(),
     }
 }
@@ -248,7 +248,7 @@ fn senseless_files() {
         for runtime in runtimes() {
             let error = error(runtime.as_ref(), &file);
             println!("{what}: {error}");
-            assert!(error.starts_with(runtime.name()), "{what}: {error}");
+            assert!(error.starts_with(runtime.id().name()), "{what}: {error}");
         }
     }
     let _ = y;

@@ -18,7 +18,7 @@ use std::{
 use tempfile::{TempDir, tempdir};
 use zip::{ZipWriter, write::SimpleFileOptions};
 use zoo_runtimes::{
-    Search, find, found,
+    RuntimeId, Search, find, found,
     install::{install_ort, install_ort_from_wheel},
 };
 
@@ -62,7 +62,7 @@ fn the_child() {
         data_dir: path("ZOO_TEST_DATA"),
     };
     match job.as_str() {
-        "find" => say(find("ort", &search)),
+        "find" => say(find(&RuntimeId::Ort, &search)),
         // First what fails, then what works, then another library, then the first again.
         "find several" => {
             let named = |name: &str| Search {
@@ -75,12 +75,12 @@ fn the_child() {
                 "ZOO_TEST_OTHER",
                 "ZOO_TEST_ORT",
             ] {
-                say(find("ort", &named(name)));
+                say(find(&RuntimeId::Ort, &named(name)));
             }
         }
         "find at once" => std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| say(find("ort", &search)));
+                scope.spawn(|| say(find(&RuntimeId::Ort, &search)));
             }
         }),
         "install" => {
@@ -103,7 +103,7 @@ fn the_child() {
 /// The real library, where one is promised; in tests/run it always is.
 fn library() -> Option<PathBuf> {
     match env::var_os("ORT_DYLIB_PATH") {
-        Some(_) => find("ort", &Search::default()).unwrap().path(),
+        Some(_) => find(&RuntimeId::Ort, &Search::default()).unwrap().path(),
         None => {
             println!("skipped: ORT_DYLIB_PATH names no ONNX Runtime library");
             None
@@ -242,9 +242,13 @@ fn every_runtime_is_listed_with_its_reason() {
     let all = found(&search);
     assert!(
         all.iter()
-            .any(|(name, runtime)| *name == "tract" && runtime.is_ok())
+            .any(|(name, runtime)| *name == RuntimeId::Tract && runtime.is_ok())
     );
-    let ort = all.into_iter().find(|(name, _)| *name == "ort").unwrap().1;
+    let ort = all
+        .into_iter()
+        .find(|(name, _)| *name == RuntimeId::Ort)
+        .unwrap()
+        .1;
     assert!(ort.err().unwrap().to_string().contains("/nowhere/"));
 }
 

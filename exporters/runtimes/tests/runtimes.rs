@@ -11,7 +11,7 @@ use available::runtimes;
 use common::{F32, bytes, generator, int, ints, mlp, model, node, value_info, wide_mlp};
 use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_proto::DataType};
 use zoo_runtimes::{
-    BenchOptions, Device, LoadOptions, RUNTIMES, Search, bench, example_inputs, find,
+    BenchOptions, Device, LoadOptions, RUNTIMES, RuntimeId, Search, bench, example_inputs, find,
     parity::Tolerance,
 };
 use zoo_sdk::{Array, DType, Dim, Port, Tensors};
@@ -54,7 +54,7 @@ fn ports_are_those_of_the_file() {
                 Port::new("s", DType::F32, [Dim::batch()])
             ]
         );
-        assert!(RUNTIMES.contains(&runtime.name()));
+        assert!(RUNTIMES.contains(&runtime.id()));
         assert!(
             runtime.version().starts_with(|c: char| c.is_ascii_digit()),
             "{}",
@@ -80,12 +80,12 @@ fn values_are_right_at_every_batch_size() {
                 assert!(
                     close(outputs["y"].as_f32().unwrap(), &y),
                     "{} at {n}",
-                    runtime.name()
+                    runtime.id()
                 );
                 assert!(
                     close(outputs["s"].as_f32().unwrap(), &s),
                     "{} at {n}",
-                    runtime.name()
+                    runtime.id()
                 );
             }
         }
@@ -153,13 +153,13 @@ fn element_types_pass_through() {
                 got[name].to_f64(),
                 expected.to_f64(),
                 "{} {name}",
-                runtime.name()
+                runtime.id()
             );
             assert_eq!(
                 got[name].dtype(),
                 expected.dtype(),
                 "{} {name}",
-                runtime.name()
+                runtime.id()
             );
         }
     }
@@ -235,7 +235,10 @@ fn scans_keep_their_symbols() {
             vec![body, int("num_scan_inputs", 1)],
         )],
     );
-    for runtime in runtimes().iter().filter(|r| r.name() != "candle-onnx") {
+    for runtime in runtimes()
+        .iter()
+        .filter(|r| r.id() != RuntimeId::CandleOnnx)
+    {
         let mut loaded = runtime.load(&bytes(&file), &cpu()).unwrap();
         for n in [1usize, 3, 2] {
             let x: Vec<f32> = (0..6 * n).map(|i| i as f32 - 4.0).collect();
@@ -251,12 +254,12 @@ fn scans_keep_their_symbols() {
             assert!(
                 close(outputs["y"].as_f32().unwrap(), &y),
                 "{}",
-                runtime.name()
+                runtime.id()
             );
             assert!(
                 close(outputs["end"].as_f32().unwrap(), &state),
                 "{}",
-                runtime.name()
+                runtime.id()
             );
         }
     }
@@ -282,7 +285,7 @@ fn wrong_inputs_are_named_before_a_runtime_sees_them() {
             (one("x", f32s(&[0, 2])), "it is empty"),
         ] {
             let error = loaded.run(&inputs).unwrap_err().to_string();
-            assert!(error.contains(words), "{}: {error}", runtime.name());
+            assert!(error.contains(words), "{}: {error}", runtime.id());
         }
         // And it still works.
         assert!(loaded.run(&one("x", f32s(&[1, 2]))).is_ok());
@@ -304,8 +307,8 @@ fn outputs_that_are_not_what_the_file_says_are_errors() {
             .load(&bytes(&lying), &cpu())
             .and_then(|mut l| l.run(&inputs));
         let error = result.unwrap_err().to_string();
-        println!("{}: {error}", runtime.name());
-        assert!(error.contains(runtime.name()), "{error}");
+        println!("{}: {error}", runtime.id());
+        assert!(error.contains(runtime.id().name()), "{error}");
     }
 }
 
@@ -352,7 +355,7 @@ fn runtimes_without_a_device_refuse_it() {
             };
             println!("{error}");
             assert!(
-                error.contains(runtime.name()) && error.contains(&device.to_string()),
+                error.contains(runtime.id().name()) && error.contains(&device.to_string()),
                 "{error}"
             );
         }
@@ -361,11 +364,14 @@ fn runtimes_without_a_device_refuse_it() {
 
 #[test]
 fn unknown_runtimes_are_errors_that_list_the_known() {
-    let Err(error) = find("torch", &Search::default()) else {
+    let Err(error) = find(&"torch".into(), &Search::default()) else {
         panic!("there is no torch");
     };
     let error = error.to_string();
-    assert!(RUNTIMES.iter().all(|name| error.contains(name)), "{error}");
+    assert!(
+        RUNTIMES.iter().all(|id| error.contains(id.name())),
+        "{error}"
+    );
 }
 
 #[test]
@@ -439,7 +445,7 @@ fn figures() {
                 }
                 let first = first.elapsed().as_secs_f64() * 1e3;
                 let figures = bench(loaded.as_mut(), &inputs, &BenchOptions::default()).unwrap();
-                let (runtime, median) = (runtime.name(), figures.ms_median);
+                let (runtime, median) = (runtime.id(), figures.ms_median);
                 println!("{name} {runtime} n={n}: median {median:.3} ms, first run {first:.1} ms");
             }
         }

@@ -15,7 +15,7 @@ use std::{
 use available::runtimes;
 use zoo_graph::{Array, Attribute, DType, Dim, Graph, Initializer, Node, Port, ValueType};
 use zoo_onnx::{Options, Variant, export};
-use zoo_runtimes::{LoadOptions, Runtime, load};
+use zoo_runtimes::{LoadOptions, Runtime, RuntimeId, load};
 use zoo_sdk::Tensors;
 
 /// Preparing and running one file takes no longer, with much to spare.
@@ -383,11 +383,11 @@ fn check(runtime: &dyn Runtime, form: &Variant, given: Given, steps: usize) -> R
 }
 
 /// [`check`], which a runtime that never comes back fails.
-fn check_in_time(name: &str, form: &Variant, given: Given, steps: usize) -> Result<(), String> {
-    let (name, form) = (name.to_owned(), form.clone());
+fn check_in_time(id: RuntimeId, form: &Variant, given: Given, steps: usize) -> Result<(), String> {
+    let form = form.clone();
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
-        let runtime = runtimes().into_iter().find(|r| r.name() == name).unwrap();
+        let runtime = runtimes().into_iter().find(|r| r.id() == id).unwrap();
         // Nobody waits any longer where this fails.
         let _ = send.send(check(runtime.as_ref(), &form, given, steps));
     });
@@ -404,14 +404,14 @@ fn loops_over_lists_of_the_file_run_everywhere() {
             let graph = given.graph(steps);
             let forms = export(&graph, &Options::default()).unwrap();
             for runtime in runtimes() {
-                let serves = |form: &&Variant| form.runtimes.iter().any(|r| r == runtime.name());
+                let serves = |form: &&Variant| form.serves(&runtime.id());
                 let serving: Vec<_> = forms.iter().filter(serves).collect();
-                assert!(!serving.is_empty(), "{} of {given:?}", runtime.name());
+                assert!(!serving.is_empty(), "{} of {given:?}", runtime.id());
                 for form in serving {
                     let start = Instant::now();
-                    let done = check_in_time(runtime.name(), form, given, steps);
+                    let done = check_in_time(runtime.id(), form, given, steps);
                     let file = form.file_name("flow");
-                    let (runtime, took) = (runtime.name(), start.elapsed());
+                    let (runtime, took) = (runtime.id(), start.elapsed());
                     println!("{given:?}, {steps} steps, {file} on {runtime}: {took:.2?} {done:?}");
                     if let Err(error) = done {
                         failures.push(format!(
@@ -475,9 +475,9 @@ fn loops_run_as_often_as_an_input_says() {
     for fixed in [None, Some(12)] {
         let forms = export(&repeated(fixed), &Options::default()).unwrap();
         for runtime in runtimes() {
-            let serves = |form: &&Variant| form.runtimes.iter().any(|r| r == runtime.name());
+            let serves = |form: &&Variant| form.serves(&runtime.id());
             let serving: Vec<_> = forms.iter().filter(serves).collect();
-            assert!(!serving.is_empty(), "{}", runtime.name());
+            assert!(!serving.is_empty(), "{}", runtime.id());
             for form in serving {
                 let mut loaded =
                     load(runtime.as_ref(), &form.content, &LoadOptions::default()).unwrap();
@@ -489,7 +489,7 @@ fn loops_run_as_often_as_an_input_says() {
                         let count = Array::i64([], [steps as i64]).unwrap();
                         inputs.insert("steps".into(), count);
                     }
-                    let what = format!("{}, {steps} steps, batch {n}", runtime.name());
+                    let what = format!("{}, {steps} steps, batch {n}", runtime.id());
                     let outputs = loaded
                         .run(&inputs)
                         .unwrap_or_else(|e| panic!("{what}: {e}"));

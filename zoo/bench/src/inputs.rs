@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
-use zoo_sdk::{Array, Binarization, DataSpec, Stream, Tensors};
+use zoo_sdk::{Array, Binarization, DataSpec, PortRole, Stream, Tensors};
 
 use crate::{Error, Network, Result, Size, networks::Settings};
 
@@ -62,7 +62,7 @@ impl Inputs {
         };
         let bytes = std::fs::read(&file).map_err(|e| problem(e.to_string()))?;
         let tensors = decode(&bytes).map_err(problem)?;
-        let Some(x) = tensors.get("x") else {
+        let Some(x) = tensors.get(PortRole::Image.name()) else {
             return Err(problem(
                 "has no tensor \"x\" with the images: write it with torch_suite.py --save".into(),
             ));
@@ -97,7 +97,7 @@ impl Inputs {
 
     /// The images as a data set's.
     pub(crate) fn images(&self) -> Result<&[f32]> {
-        let x = self.tensors.get("x").map(Array::as_f32);
+        let x = self.tensors.get(PortRole::Image.name()).map(Array::as_f32);
         x.and_then(Result::ok)
             .ok_or_else(|| Error::input("there are no images x"))
     }

@@ -7,7 +7,7 @@ use std::{fs, path::Path, process::Stdio};
 
 use common::{Place, checkpoints, train_args};
 use zoo_data::npy::write_npy;
-use zoo_sdk::Array;
+use zoo_sdk::{Array, PortRole};
 
 /// Runs each line of arguments and gives what was said, as a transcript. Each must end with exit code 2, and say nothing on
 /// standard output.
@@ -372,11 +372,19 @@ fn graphs_with_other_ports_than_the_manifest_says() {
     };
 
     let mut other = graph.clone();
-    for port in other.inputs.iter_mut().filter(|p| p.name == "z") {
+    for port in other
+        .inputs
+        .iter_mut()
+        .filter(|p| p.role() == PortRole::Latent)
+    {
         port.name = "latent".into();
     }
     for node in &mut other.nodes {
-        for input in node.inputs.iter_mut().filter(|i| *i == "z") {
+        for input in node
+            .inputs
+            .iter_mut()
+            .filter(|i| *i == PortRole::Latent.name())
+        {
             *input = "latent".into();
         }
     }

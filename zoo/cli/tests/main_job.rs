@@ -8,7 +8,7 @@ use std::fs;
 use common::Place;
 use serde_json::Value as Json;
 use zoo_data::npy::{read_npy, write_npy};
-use zoo_sdk::Array;
+use zoo_sdk::{Array, GraphKind, RuntimeId};
 
 fn keys(value: &Json) -> Vec<&str> {
     let object = value.as_object().unwrap_or_else(|| panic!("{value}"));
@@ -90,7 +90,7 @@ fn a_vae_from_training_to_proof() {
     assert_eq!(verified["reference"], "candle");
     let rows = verified["results"].as_array().unwrap();
     for batch in [1, 3, 7] {
-        let of = |r: &&Json| r["runtime"] == "tract" && r["batch"] == batch;
+        let of = |r: &&Json| r["runtime"] == RuntimeId::Tract.name() && r["batch"] == batch;
         assert_eq!(
             rows.iter().filter(of).count(),
             6,
@@ -103,7 +103,10 @@ fn a_vae_from_training_to_proof() {
         assert!(rows.iter().all(|row| row.get(key).is_some()), "{key}");
     }
     if std::env::var_os("ORT_DYLIB_PATH").is_some() {
-        assert!(rows.iter().any(|row| row["runtime"] == "ort"));
+        assert!(
+            rows.iter()
+                .any(|row| row["runtime"] == RuntimeId::Ort.name())
+        );
     }
 
     let timed = place.json(&[
@@ -264,7 +267,7 @@ fn lists_for_programs() {
     }
     let mut models = models.as_array().unwrap().iter();
     let vae = models.find(|model| model["name"] == "vae").unwrap();
-    assert!(strings(&vae["graphs"]).contains(&"log_prob"));
+    assert!(strings(&vae["graphs"]).contains(&GraphKind::LogProb.name()));
     let described = place.json(&["describe", "gan", "--json"]);
     assert_eq!(described["name"], "gan");
     assert!(described["model_schema"]["properties"]["latent"].is_object());
@@ -300,7 +303,9 @@ fn lists_for_programs() {
         .iter()
         .map(|r| &r["name"])
         .collect();
-    assert!(names.iter().any(|n| *n == "tract") && names.iter().any(|n| *n == "ort"));
+    for runtime in [RuntimeId::Tract, RuntimeId::Ort] {
+        assert!(names.iter().any(|n| *n == runtime.name()), "{runtime}");
+    }
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn parity(
     files: &[zoo_onnx::Variant],
     runtime: &dyn Runtime,
 ) -> Outcome {
-    let served = |file: &&zoo_onnx::Variant| file.runtimes.iter().any(|r| r == runtime.name());
+    let served = |file: &&zoo_onnx::Variant| file.serves(&runtime.id());
     let served: Vec<_> = files.iter().filter(served).collect();
     ensure(!served.is_empty(), || "no exported file serves it".into())?;
     for file in served {

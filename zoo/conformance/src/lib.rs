@@ -19,7 +19,7 @@ mod training;
 use std::{fmt, io::Write};
 
 use serde_json::{Value as Json, json};
-use zoo_runtimes::Search;
+use zoo_runtimes::{RuntimeId, Search};
 use zoo_sdk::Plugin;
 
 pub use data::Synthetic;
@@ -58,7 +58,7 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// `ort`, `candle-onnx`.
-    pub runtime: String,
+    pub runtime: RuntimeId,
     /// Why, and what helps.
     pub reason: String,
 }
@@ -139,17 +139,17 @@ fn refused<T>(result: zoo_sdk::Result<T>, what: &str, words: &[&str]) -> Outcome
 
 /// The runtimes that an export serves, but that are not here.
 fn left_out(search: &Search) -> Vec<LeftOut> {
-    let compiled_in = zoo_runtimes::RUNTIMES;
-    let missing = ["ort", "candle-onnx"].into_iter();
-    let missing = missing.filter(|name| !compiled_in.contains(name));
-    let missing = missing.map(|name| LeftOut {
-        runtime: name.to_owned(),
-        reason: format!("it is not compiled in; the feature {name:?} adds it"),
+    let missing = zoo_runtimes::not_built().map(|runtime| LeftOut {
+        reason: format!(
+            "it is not compiled in; the feature {:?} adds it",
+            runtime.name()
+        ),
+        runtime,
     });
     let found = zoo_runtimes::found(search).into_iter();
-    let unusable = found.filter_map(|(name, found)| {
+    let unusable = found.filter_map(|(runtime, found)| {
         Some(LeftOut {
-            runtime: name.to_owned(),
+            runtime,
             reason: found.err()?.to_string(),
         })
     });

@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 use zoo_sdk::{
-    Array, Checkpoint, Context, Control, EvaluateRequest, Event, Metrics, OpenRequest, Plugin,
-    Result, Session, Silent, StopReason, TrainReport, TrainRequest,
+    Array, Checkpoint, Context, Control, EvaluateRequest, Event, GraphKind, Metrics, OpenRequest,
+    Plugin, Result, Session, Silent, StopReason, TrainReport, TrainRequest,
 };
 
 use crate::{Options, Outcome, Report, Synthetic, ensure, refused};
@@ -289,7 +289,7 @@ fn rhythm(subject: &Subject<'_>) -> Outcome {
     ensure(recorder.measured.len() == 2, || {
         format!("{} measurements, not 2", recorder.measured.len())
     })?;
-    let draws = subject.plugin.describe().graphs.contains_key("sample");
+    let draws = subject.plugin.describe().has(&GraphKind::Sample);
     ensure(!draws || recorder.pictures.len() == 2, || {
         format!("{} pictures, not 2", recorder.pictures.len())
     })?;

@@ -8,8 +8,8 @@ use zoo_conformance::{Options, check};
 use zoo_nn::ModelPlugin;
 use zoo_sdk::{
     Array, Checkpoint, Context, Control, Dataset, Description, EvaluateRequest, Event, Graph,
-    GraphInfo, Metrics, OpenRequest, Plugin, Result, Session, Split, Tensors, TrainReport,
-    TrainRequest,
+    GraphInfo, Metrics, OpenRequest, Plugin, Result, RuntimeId, Session, Split, Tensors,
+    TrainReport, TrainRequest,
 };
 use zoo_vae::Vae;
 
@@ -210,15 +210,19 @@ fn a_runtime_that_is_not_here_is_left_out_and_told() {
     };
     let report = check(&ModelPlugin::<Vae>::default(), &options);
     report.assert_ok();
-    let on = |runtime: &str| {
+    let on = |runtime: RuntimeId| {
         let name = format!("computes the same on {runtime}");
         report
             .checks
             .iter()
             .any(|check| check.name.ends_with(&name))
     };
-    assert!(on("tract") && !on("ort"), "{report}");
-    let ort = report.left_out.iter().find(|l| l.runtime == "ort").unwrap();
+    assert!(on(RuntimeId::Tract) && !on(RuntimeId::Ort), "{report}");
+    let ort = report
+        .left_out
+        .iter()
+        .find(|l| l.runtime == RuntimeId::Ort)
+        .unwrap();
     // A build without the feature says that instead.
     let reason = match cfg!(feature = "ort") {
         true => "/no/such/libonnxruntime.so",

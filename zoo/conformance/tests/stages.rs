@@ -69,7 +69,7 @@ impl Model for TwoStage {
     fn loss(&self, phase: &Phase, batch: &Batch, cx: &mut StepCx) -> Result<Losses> {
         let (net, x) = (cx.net(), batch.image().flatten(1)); // (N,P)
         let z = self.encode(&net, &x); // (N,4)
-        if phase.name == "prior" {
+        if phase.name != "autoencoder" {
             let mean = net.at("prior").param("mean", &[4], Init::Constant(0.0)); // (4)
             let nll = loss::per_image(&(z - mean).sqr()).mean(&[0], false);
             return Ok(Losses::one("nll", nll));

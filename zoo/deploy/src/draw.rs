@@ -1,6 +1,6 @@
 //! Drawing images with a sampler, whatever computes it.
 
-use zoo_sdk::{Array, DType, Data, Port, Tensors, draw_inputs};
+use zoo_sdk::{Array, DType, Data, Port, PortRole, Tensors, draw_inputs};
 
 use crate::{Error, Result};
 
@@ -47,7 +47,9 @@ pub(crate) fn draw(
             part.insert(name.clone(), rows);
         }
         let outputs = run(&part)?;
-        let images = outputs.get("x").map(|x| (x.shape(), x.data()));
+        let images = outputs
+            .get(PortRole::Image.name())
+            .map(|x| (x.shape(), x.data()));
         let Some((image_shape @ [n, ..], Data::F32(part))) = images else {
             return Err(Error::Usage(
                 "the graph sample gives no f32 images named x".into(),

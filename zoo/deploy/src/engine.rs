@@ -4,13 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 use zoo_onnx::{Bundle, Content};
-use zoo_runtimes::{Loaded, RUNTIMES, Runtime, Search};
-use zoo_sdk::{GraphInfo, Port, Session, Tensors};
+use zoo_runtimes::{Loaded, Runtime, Search};
+use zoo_sdk::{GraphInfo, GraphKind, Port, RuntimeId, Session, Tensors};
 
 use crate::{Error, Result};
-
-/// The name of what trains, where runtimes are named.
-pub const CANDLE: &str = "candle";
 
 /// Whether `path` is a bundle rather than a run.
 pub fn is_bundle(path: &Path) -> bool {
@@ -38,16 +35,16 @@ pub fn open_bundle(path: &Path) -> Result<Bundle> {
     Err(zoo_runs::Error::NotARun { path, what }.into())
 }
 
-/// The runtime called `name`.
+/// A runtime, ready to load files.
 ///
 /// # Errors
-/// For an unknown one, which lists candle too, and for one that cannot be had.
-pub fn find(name: &str, search: &Search) -> Result<Box<dyn Runtime>> {
-    zoo_runtimes::find(name, search).map_err(|error| match error {
+/// For an unknown one, with those there are, candle too, and for one that cannot be had.
+pub fn find(id: &RuntimeId, search: &Search) -> Result<Box<dyn Runtime>> {
+    zoo_runtimes::find(id, search).map_err(|error| match error {
         zoo_runtimes::Error::UnknownRuntime { name, available } => {
             zoo_runtimes::Error::UnknownRuntime {
                 name,
-                available: format!("{CANDLE}, {available}"),
+                available: format!("{}, {available}", RuntimeId::Candle),
             }
             .into()
         }
@@ -58,8 +55,8 @@ pub fn find(name: &str, search: &Search) -> Result<Box<dyn Runtime>> {
 /// A runtime that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// Its name.
-    pub runtime: String,
+    /// Which one.
+    pub runtime: RuntimeId,
     /// Why, and the way out.
     pub reason: String,
 }
@@ -71,35 +68,31 @@ pub type Chosen = (Vec<Box<dyn Runtime>>, Vec<Skipped>);
 ///
 /// # Errors
 /// For a runtime that was asked for and cannot be had.
-pub fn choose(asked: &[String], search: &Search) -> Result<Chosen> {
+pub fn choose(asked: &[RuntimeId], search: &Search) -> Result<Chosen> {
     if !asked.is_empty() {
-        let mut names: Vec<&String> = Vec::new();
-        for name in asked {
-            if !names.contains(&name) {
-                names.push(name);
+        let mut once: Vec<&RuntimeId> = Vec::new();
+        for id in asked {
+            if !once.contains(&id) {
+                once.push(id);
             }
         }
-        let found = names.into_iter().map(|name| find(name, search));
+        let found = once.into_iter().map(|id| find(id, search));
         return Ok((found.collect::<Result<_>>()?, Vec::new()));
     }
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
-    for (name, runtime) in zoo_runtimes::found(search) {
-        match runtime {
-            Ok(runtime) => found.push(runtime),
+    for (runtime, usable) in zoo_runtimes::found(search) {
+        match usable {
+            Ok(usable) => found.push(usable),
             Err(error) => skipped.push(Skipped {
-                runtime: name.to_owned(),
+                runtime,
                 reason: error.to_string(),
             }),
         }
     }
-    for name in ["ort", "candle-onnx"] {
-        if !RUNTIMES.contains(&name) {
-            skipped.push(Skipped {
-                runtime: name.to_owned(),
-                reason: format!("this program was built without it; build with --features {name}"),
-            });
-        }
-    }
+    skipped.extend(zoo_runtimes::not_built().map(|runtime| Skipped {
+        reason: format!("this program was built without it; build with --features {runtime}"),
+        runtime,
+    }));
     Ok((found, skipped))
 }
 
@@ -107,8 +100,9 @@ pub fn choose(asked: &[String], search: &Search) -> Result<Chosen> {
 ///
 /// # Errors
 /// As for [`choose`].
-pub fn choose_beside_candle(asked: &[String], search: &Search) -> Result<(bool, Chosen)> {
-    let others: Vec<String> = asked.iter().filter(|r| *r != CANDLE).cloned().collect();
+pub fn choose_beside_candle(asked: &[RuntimeId], search: &Search) -> Result<(bool, Chosen)> {
+    let others = asked.iter().filter(|r| **r != RuntimeId::Candle);
+    let others: Vec<RuntimeId> = others.cloned().collect();
     let candle = asked.is_empty() || others.len() < asked.len();
     let only_candle = others.is_empty() && !asked.is_empty();
     let chosen = match only_candle {
@@ -122,12 +116,17 @@ pub fn choose_beside_candle(asked: &[String], search: &Search) -> Result<(bool, 
 ///
 /// # Errors
 /// `why`, where it was `asked` for.
-pub fn leave_out(runtime: &str, why: Error, asked: bool, skipped: &mut Vec<Skipped>) -> Result<()> {
+pub fn leave_out(
+    runtime: RuntimeId,
+    why: Error,
+    asked: bool,
+    skipped: &mut Vec<Skipped>,
+) -> Result<()> {
     if asked {
         return Err(why);
     }
     let note = Skipped {
-        runtime: runtime.to_owned(),
+        runtime,
         reason: why.to_string(),
     };
     if !skipped.contains(&note) {
@@ -141,16 +140,21 @@ pub fn graph<'a>(graphs: &'a [GraphInfo], name: &str) -> Option<&'a GraphInfo> {
     graphs.iter().find(|graph| graph.name == name)
 }
 
+/// The graph among `graphs` that computes this.
+pub fn graph_of(graphs: &[GraphInfo], kind: GraphKind) -> Option<&GraphInfo> {
+    graph(graphs, kind.name())
+}
+
 /// A graph of a model as the file that `runtime` takes, made in memory.
 pub(crate) fn file_for(
-    runtime: &str,
+    runtime: &RuntimeId,
     session: &dyn Session,
     model: &str,
     graph: &str,
 ) -> Result<Content> {
     let recorded = session.export(graph).map_err(Error::plugin(model))?;
     let targets = zoo_onnx::Options {
-        targets: vec![runtime.to_owned()],
+        targets: vec![runtime.clone()],
         ..zoo_onnx::Options::default()
     };
     let exported = zoo_onnx::export(&recorded, &targets)?.into_iter().next();
@@ -180,7 +184,7 @@ impl Loaded for CandleGraph {
         self.session
             .run(&self.info.name, inputs)
             .map_err(|error| zoo_runtimes::Error::Run {
-                runtime: CANDLE,
+                runtime: RuntimeId::Candle,
                 sizes: inputs
                     .iter()
                     .map(|(name, array)| format!("{name} {:?}", array.shape()))

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use zoo_sdk::RuntimeId;
+
 /// Every error of this crate. The texts name the file, graph or option and say what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,7 +44,7 @@ pub enum Error {
         /// The file.
         variant: String,
         /// The runtime that ran it.
-        runtime: String,
+        runtime: RuntimeId,
         /// The difference or the failure.
         what: String,
     },

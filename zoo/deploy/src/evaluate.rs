@@ -4,14 +4,12 @@ use zoo_onnx::Content;
 use zoo_runs::{EvaluateOptions, Evaluation, Registry, Trained, evaluate_by};
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{
-    Array, Context, Control, Distribution, Elements, Event, GraphInfo, Metrics, Port, Split,
-    Stream, Tensors,
+    Array, Context, Control, Distribution, Elements, Event, GraphInfo, GraphKind, Metrics, Port,
+    PortRole, RuntimeId, Split, Stream, Tensors,
 };
 
-use crate::engine::{CANDLE, file_for, find, graph, is_bundle, open_bundle};
+use crate::engine::{file_for, find, graph, is_bundle, open_bundle};
 use crate::{Error, Result};
-
-const LOG_PROB: &str = "log_prob";
 
 /// Measures a trained model on a split: its likelihood by the exported graph `log_prob` on `runtime`, or all metrics by its
 /// plugin where that is candle.
@@ -22,11 +20,11 @@ const LOG_PROB: &str = "log_prob";
 pub fn evaluate(
     registry: &Registry,
     options: &EvaluateOptions,
-    runtime: &str,
+    runtime: &RuntimeId,
     search: &Search,
     cx: &mut dyn Context,
 ) -> Result<Evaluation> {
-    if runtime == CANDLE {
+    if *runtime == RuntimeId::Candle {
         return Ok(zoo_runs::evaluate(registry, options, cx)?);
     }
     evaluate_by(registry, options, |trained, split| {
@@ -41,7 +39,7 @@ pub fn evaluate(
 fn on_runtime(
     registry: &Registry,
     options: &EvaluateOptions,
-    runtime: &str,
+    runtime: &RuntimeId,
     search: &Search,
     trained: &Trained,
     split: &Split<'_>,
@@ -71,7 +69,7 @@ fn on_runtime(
             given.insert(port.name.clone(), array);
         }
         let computed = loaded.run(&given)?;
-        let log_prob = computed.get(LOG_PROB).map(Array::to_f64);
+        let log_prob = computed.get(PortRole::LogProb.name()).map(Array::to_f64);
         sum += log_prob.iter().flatten().sum::<f64>();
         let (done, total) = (rows.end as u64, total as u64);
         if cx.progress(&Event::Evaluating { done, total }) == Control::Cancelled {
@@ -92,13 +90,14 @@ fn on_runtime(
 fn file(
     registry: &Registry,
     options: &EvaluateOptions,
-    runtime: &str,
+    runtime: &RuntimeId,
     trained: &Trained,
 ) -> Result<(Vec<Port>, Content)> {
+    let name = GraphKind::LogProb.name();
     let missing = |graphs: Vec<String>| Error::NoGraph {
         path: options.path.clone(),
         model: trained.model.clone(),
-        graph: LOG_PROB.to_owned(),
+        graph: name.to_owned(),
         graphs,
         hint: "its likelihood cannot be measured on a runtime; leave out --runtime",
     };
@@ -106,16 +105,16 @@ fn file(
         let bundle = open_bundle(&options.path)?;
         let graphs = &bundle.manifest().graphs;
         let entry = graphs
-            .get(LOG_PROB)
+            .get(name)
             .ok_or_else(|| missing(graphs.keys().cloned().collect()))?;
-        let variant = bundle.variant_for(LOG_PROB, runtime)?;
+        let variant = bundle.variant_for(name, runtime)?;
         return Ok((entry.inputs.clone(), bundle.content(variant)?));
     }
     let session = trained.session(registry, options.threads, "cpu")?;
     let graphs: Vec<GraphInfo> = session.graphs().map_err(Error::plugin(&trained.model))?;
-    let info = graph(&graphs, LOG_PROB)
+    let info = graph(&graphs, name)
         .ok_or_else(|| missing(graphs.iter().map(|g| g.name.clone()).collect()))?;
-    let file = file_for(runtime, session.as_ref(), &trained.model, LOG_PROB)?;
+    let file = file_for(runtime, session.as_ref(), &trained.model, name)?;
     Ok((info.inputs.clone(), file))
 }
 
@@ -135,10 +134,10 @@ fn input(
     };
     let too_large = || needs("which is too large; use a smaller --batch");
     let shape = port.shape_at(rows.len()).ok_or_else(too_large)?;
-    let array = match (port.name.as_str(), port.distribution, split.labels) {
-        ("x", ..) => Array::f32(shape, pixels(trained, split, rows, stream)),
-        ("label", _, Some(labels)) => Array::i64(shape, &labels[rows]),
-        ("label", _, None) => return Err(needs("and these images have no labels")),
+    let array = match (port.role(), port.distribution, split.labels) {
+        (PortRole::Image, ..) => Array::f32(shape, pixels(trained, split, rows, stream)),
+        (PortRole::Label, _, Some(labels)) => Array::i64(shape, &labels[rows]),
+        (PortRole::Label, _, None) => return Err(needs("and these images have no labels")),
         (_, Some(distribution), _) => {
             let each = shape[1..].iter().product::<usize>();
             let mut values = vec![0.0; rows.len() * each];

@@ -10,12 +10,12 @@ use zoo_runs::{Registry, Trained, Which, load_data, open, to_safetensors};
 use zoo_runtimes::parity::{Case, Compared, Expected};
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{
-    Array, DataSpec, Description, Elements, EvaluateRequest, GraphInfo, Port, Session, Silent,
-    Split, Tensors, View,
+    Array, DataSpec, Description, Elements, EvaluateRequest, GraphInfo, GraphKind, Port, RuntimeId,
+    Session, Silent, Split, Tensors, View,
 };
 
 use crate::draw::draw;
-use crate::engine::graph;
+use crate::engine::graph_of;
 use crate::reference::{expected, tolerance};
 use crate::{Error, Result};
 
@@ -26,8 +26,8 @@ pub struct ExportOptions {
     pub run: PathBuf,
     /// The bundle's folder: new, empty, or an older bundle, which is replaced.
     pub out: PathBuf,
-    /// Runtimes to serve: `ort`, `tract`, `web`, `candle-onnx`; all where empty.
-    pub targets: Vec<String>,
+    /// Runtimes to serve; all where empty.
+    pub targets: Vec<RuntimeId>,
     /// Which weights of the run.
     pub weights: Which,
     /// Stores weights at half precision.
@@ -127,7 +127,7 @@ pub fn export(
             progress(&format!("checking {}", variant.file_name(&info.name)));
             // A form for other runtimes, beside one for the embedded one, need not run there.
             let elsewhere =
-                variants.iter().any(|v| serves(v, EMBEDDED)) && !serves(variant, EMBEDDED);
+                variants.iter().any(|v| v.serves(&EMBEDDED)) && !variant.serves(&EMBEDDED);
             let mut unproven = Vec::new();
             proven.extend(prove(info, variant, &cases, &mut unproven)?);
             if !elsewhere {
@@ -137,7 +137,7 @@ pub fn export(
         let (inputs, outputs) = (&info.inputs, &info.outputs);
         writer.graph(&info.name, &info.doc, inputs, outputs, &variants)?;
     }
-    let picture = match graph(&graphs, "sample") {
+    let picture = match graph_of(&graphs, GraphKind::Sample) {
         Some(info) => {
             progress("drawing samples");
             let images = draw(
@@ -146,7 +146,7 @@ pub fn export(
                 trained.seed,
                 None,
                 &Tensors::new(),
-                &mut |x| session.run("sample", x).map_err(plugin_error()),
+                &mut |x| session.run(&info.name, x).map_err(plugin_error()),
             )?;
             writer.file("samples.png", &grid_png(&images)?.0)?;
             Some("samples.png".to_owned())
@@ -182,11 +182,7 @@ pub fn export(
 }
 
 /// The runtime that every export is run on.
-const EMBEDDED: &str = "tract";
-
-fn serves(variant: &Variant, runtime: &str) -> bool {
-    variant.runtimes.iter().any(|r| r == runtime)
-}
+const EMBEDDED: RuntimeId = RuntimeId::Tract;
 
 /// Batch sizes of the test vectors.
 const VECTORS: [usize; 2] = [1, 3];
@@ -234,7 +230,7 @@ fn prove(
     let unproven = |what: String| Error::Unproven {
         graph: info.name.clone(),
         variant: file.clone(),
-        runtime: EMBEDDED.to_owned(),
+        runtime: EMBEDDED,
         what,
     };
     for file in variant.content.onnx() {
@@ -256,11 +252,11 @@ fn prove(
         outputs: &info.outputs,
         tolerance: tolerance(&variant.content.onnx())?,
     };
-    let runtime = zoo_runtimes::find(EMBEDDED, &Search::default())?;
+    let runtime = zoo_runtimes::find(&EMBEDDED, &Search::default())?;
     let loaded = zoo_runtimes::load(runtime.as_ref(), &variant.content, &LoadOptions::default())
         .map_err(|error| error.to_string());
-    let rows = case.run(EMBEDDED, loaded, cases);
-    let made_for_it = serves(variant, EMBEDDED);
+    let rows = case.run(&EMBEDDED, loaded, cases);
+    let made_for_it = variant.serves(&EMBEDDED);
     match rows.iter().find(|row| !row.ok) {
         Some(row) if row.error.is_some() && !made_for_it => {
             warnings.push(format!(

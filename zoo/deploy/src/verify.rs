@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use zoo_onnx::bundle::{GraphEntry, VariantEntry};
+use zoo_onnx::bundle::GraphEntry;
 use zoo_onnx::{Bundle, Content};
 use zoo_runs::{Registry, Which, open};
 use zoo_runtimes::parity::{Case, Compared, Expected};
 use zoo_runtimes::{LoadOptions, Search};
-use zoo_sdk::{Array, GraphInfo, Port, Session, Tensors, sizes_of};
+use zoo_sdk::{Array, GraphInfo, Port, RuntimeId, Session, Tensors, sizes_of};
 
-use crate::engine::{CANDLE, Skipped, choose, graph, leave_out, open_bundle};
+use crate::engine::{Skipped, choose, graph, leave_out, open_bundle};
 use crate::reference::{expected, tolerance};
 use crate::{Error, Result};
 
@@ -21,7 +21,7 @@ pub struct VerifyOptions {
     /// The bundle.
     pub bundle: PathBuf,
     /// Runtimes that must be there; where empty, every one that is found.
-    pub runtimes: Vec<String>,
+    pub runtimes: Vec<RuntimeId>,
     /// `cpu`, `cuda:0`, `tensorrt:0`, `coreml`, `directml`, `webgpu`.
     pub device: String,
     /// Batch sizes, where candle is the reference.
@@ -86,11 +86,11 @@ pub fn verify(
     for (name, graph) in &bundle.manifest().graphs {
         let cases = reference.cases(name, &options.batches)?;
         for runtime in &runtimes {
-            let serves = |v: &&VariantEntry| v.runtimes.iter().any(|r| r == runtime.name());
-            if let Err(error) = bundle.variant_for(name, runtime.name()) {
-                leave_out(runtime.name(), error.into(), asked, &mut skipped)?;
+            let id = runtime.id();
+            if let Err(error) = bundle.variant_for(name, &id) {
+                leave_out(id.clone(), error.into(), asked, &mut skipped)?;
             }
-            for variant in graph.variants.iter().filter(serves) {
+            for variant in graph.variants.iter().filter(|v| v.serves(&id)) {
                 let content = bundle.content(variant)?;
                 same_ports(&bundle, &variant.file, &content, graph)?;
                 let case = Case {
@@ -102,12 +102,12 @@ pub fn verify(
                 let loaded = match zoo_runtimes::load(runtime.as_ref(), &content, &load) {
                     // Not every runtime knows every device.
                     Err(error @ zoo_runtimes::Error::Device { .. }) => {
-                        leave_out(runtime.name(), error.into(), asked, &mut skipped)?;
+                        leave_out(id.clone(), error.into(), asked, &mut skipped)?;
                         continue;
                     }
                     other => other.map_err(|error| error.to_string()),
                 };
-                let new = case.run(runtime.name(), loaded, &cases);
+                let new = case.run(&id, loaded, &cases);
                 new.iter().for_each(&mut *progress);
                 rows.extend(new);
             }
@@ -115,7 +115,7 @@ pub fn verify(
     }
     Ok(Verification {
         ok: !rows.is_empty() && rows.iter().all(|row| row.ok),
-        reference: reference.name().to_owned(),
+        reference: reference.name(),
         results: rows,
         skipped,
     })
@@ -176,10 +176,10 @@ impl<'a> Reference<'a> {
         })
     }
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> String {
         match self {
-            Self::Candle { .. } => CANDLE,
-            Self::Vectors(_) => "test vectors",
+            Self::Candle { .. } => RuntimeId::Candle.to_string(),
+            Self::Vectors(_) => "test vectors".to_owned(),
         }
     }
 
@@ -246,7 +246,7 @@ impl fmt::Display for Verification {
             cells.chain([heading.len()]).max().unwrap_or(0)
         };
         let file = width("file", &|r| file_name(&r.variant).to_owned());
-        let runtime = width("runtime", &|r| r.runtime.clone());
+        let runtime = width("runtime", &|r| r.runtime.to_string());
         let output = width("output", &|r| r.output.clone());
         let batch = width("batch", &Compared::at_sizes);
         writeln!(

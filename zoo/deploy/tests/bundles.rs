@@ -12,7 +12,7 @@ use zoo_deploy::{
 };
 use zoo_runs::{Quiet, Registry, TrainOptions, from_safetensors, to_safetensors, train};
 use zoo_runtimes::{Search, parity::Tolerance};
-use zoo_sdk::Array;
+use zoo_sdk::{Array, GraphKind, RuntimeId};
 
 fn registry() -> Registry {
     Registry::new(
@@ -65,7 +65,7 @@ fn exported(folder: &Path, change: impl FnOnce(&mut ExportOptions)) -> Exported 
 
 fn on_tract(bundle: &Path) -> VerifyOptions {
     let mut options = VerifyOptions::new(bundle);
-    options.runtimes = vec!["tract".to_owned()];
+    options.runtimes = vec![RuntimeId::Tract];
     options
 }
 
@@ -117,7 +117,7 @@ fn an_export_is_whole_and_every_runtime_agrees() {
         manifest
             .proven
             .iter()
-            .all(|proof| proof.ok && proof.runtime == "tract")
+            .all(|proof| proof.ok && proof.runtime == RuntimeId::Tract)
     );
     let file = fs::read(done.dir.join("onnx/decode.onnx")).unwrap();
     let metadata = zoo_onnx::check(&file).unwrap().metadata;
@@ -136,7 +136,10 @@ fn an_export_is_whole_and_every_runtime_agrees() {
     let verified = verified(&VerifyOptions::new(&done.dir));
     assert!(verified.ok, "{verified}");
     assert_eq!(verified.reference, "candle");
-    let tract = verified.results.iter().filter(|row| row.runtime == "tract");
+    let tract = verified
+        .results
+        .iter()
+        .filter(|row| row.runtime == RuntimeId::Tract);
     assert_eq!(tract.count(), 6 * 3);
     let json = serde_json::to_value(&verified).unwrap();
     let keys = |json: &Json| -> Vec<String> { json.as_object().unwrap().keys().cloned().collect() };
@@ -202,10 +205,10 @@ fn other_weights_than_those_of_the_graphs_are_found_out() {
         .results
         .iter()
         .filter(|r| !r.ok)
-        .map(|r| r.graph.as_str())
+        .map(|r| GraphKind::from(r.graph.as_str()))
         .collect();
     assert!(
-        wrong.contains(&"decode") && !wrong.contains(&"encode"),
+        wrong.contains(&GraphKind::Decode) && !wrong.contains(&GraphKind::Encode),
         "{name}: {verified}"
     );
     let row = verified.results.iter().find(|row| !row.ok).unwrap();
@@ -249,22 +252,22 @@ fn without_the_plugin_the_shipped_vectors_decide() {
 fn every_runtime_draws_the_same_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = exported(folder.path(), |_| {}).dir;
-    let draw = |path: &Path, runtime: Option<&str>, count: usize| {
+    let draw = |path: &Path, runtime: Option<RuntimeId>, count: usize| {
         let mut options = SampleOptions::new(path);
         (options.count, options.seed) = (count, 5);
-        options.runtime = runtime.map(str::to_owned);
+        options.runtime = runtime;
         sample(&registry(), &options).unwrap()
     };
     let candle = draw(run(), None, 70);
     assert_eq!(
-        (candle.runtime.as_str(), candle.images.shape()),
-        ("candle", &[70, 1, 28, 28][..])
+        (&candle.runtime, candle.images.shape()),
+        (&RuntimeId::Candle, &[70, 1, 28, 28][..])
     );
     let own = draw(&bundle, None, 70);
-    assert_eq!(own.runtime, "tract");
+    assert_eq!(own.runtime, RuntimeId::Tract);
     for other in [
-        draw(&bundle, Some("candle"), 70),
-        draw(run(), Some("tract"), 70),
+        draw(&bundle, Some(RuntimeId::Candle), 70),
+        draw(run(), Some(RuntimeId::Tract), 70),
         own,
     ] {
         let differ = |(a, b): (&f32, &f32)| !Tolerance::F32.within((*a).into(), (*b).into());
@@ -316,13 +319,16 @@ fn a_batch_norm_draws_the_same_from_a_run_and_its_bundle() {
     train(&registry(), &options, &|| false, &mut Quiet).unwrap();
     let bundle = folder.path().join("bundle");
     export(&registry(), &ExportOptions::new(&run, &bundle), &mut |_| {}).unwrap();
-    let draw = |path: &Path, runtime: &str, count: usize| {
+    let draw = |path: &Path, runtime: RuntimeId, count: usize| {
         let mut options = SampleOptions::new(path);
-        (options.count, options.runtime) = (count, Some(runtime.to_owned()));
+        (options.count, options.runtime) = (count, Some(runtime));
         sample(&registry(), &options).unwrap().images.rows(0, 10)
     };
-    let candle = draw(&run, "candle", 80);
-    for other in [draw(&bundle, "candle", 10), draw(&bundle, "tract", 10)] {
+    let candle = draw(&run, RuntimeId::Candle, 80);
+    for other in [
+        draw(&bundle, RuntimeId::Candle, 10),
+        draw(&bundle, RuntimeId::Tract, 10),
+    ] {
         let (a, b) = (candle.as_f32().unwrap(), other.as_f32().unwrap());
         let largest = a
             .iter()
@@ -337,7 +343,7 @@ fn a_batch_norm_draws_the_same_from_a_run_and_its_bundle() {
 fn a_runtime_that_is_missing_is_an_error_only_where_it_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = exported(folder.path(), |o| {
-        o.targets = vec!["tract".into(), "ort".into()]
+        o.targets = vec![RuntimeId::Tract, RuntimeId::Ort]
     })
     .dir;
     let mut options = VerifyOptions::new(&bundle);
@@ -347,18 +353,18 @@ fn a_runtime_that_is_missing_is_an_error_only_where_it_was_asked_for() {
     let reason = &left
         .skipped
         .iter()
-        .find(|s| s.runtime == "ort")
+        .find(|s| s.runtime == RuntimeId::Ort)
         .unwrap()
         .reason;
     assert!(reason.contains("/nonexistent"), "{reason}");
 
-    options.runtimes = vec!["tract".into(), "ort".into()];
+    options.runtimes = vec![RuntimeId::Tract, RuntimeId::Ort];
     let error = verify(&registry(), &options, &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Runtime(_)));
     assert_eq!(error.exit_code(), 2);
 
     // What was not exported for a runtime cannot be verified on it.
-    let narrow = exported(folder.path(), |o| o.targets = vec!["ort".into()]).dir;
+    let narrow = exported(folder.path(), |o| o.targets = vec![RuntimeId::Ort]).dir;
     let error = verify(&registry(), &on_tract(&narrow), &mut |_| {}).unwrap_err();
     assert!(
         error.to_string().contains("not exported for tract"),

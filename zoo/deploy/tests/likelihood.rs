@@ -7,7 +7,7 @@ use zoo_deploy::{Error, ExportOptions, Result, evaluate, export};
 use zoo_nn::ModelPlugin;
 use zoo_runs::{EvaluateOptions, Quiet, Registry, TrainOptions, train};
 use zoo_runtimes::Search;
-use zoo_sdk::{Metrics, Silent};
+use zoo_sdk::{Metrics, RuntimeId, Silent};
 
 fn registry() -> Registry {
     Registry::new(vec![
@@ -25,16 +25,21 @@ fn trained(model: &str, out: &Path, set: &[&str]) {
     train(&registry(), &options, &|| false, &mut Quiet).unwrap();
 }
 
-fn measured(path: &Path, split: &str, runtime: &str, importance_samples: usize) -> Result<Metrics> {
+fn measured(
+    path: &Path,
+    split: &str,
+    runtime: RuntimeId,
+    importance_samples: usize,
+) -> Result<Metrics> {
     let mut options = EvaluateOptions::new(path);
     options.split = split.to_owned();
     options.importance_samples = importance_samples;
     let search = Search::default();
-    Ok(evaluate(&registry(), &options, runtime, &search, &mut Silent)?.metrics)
+    Ok(evaluate(&registry(), &options, &runtime, &search, &mut Silent)?.metrics)
 }
 
 fn on_tract(path: &Path, split: &str) -> Result<Metrics> {
-    measured(path, split, "tract", 0)
+    measured(path, split, RuntimeId::Tract, 0)
 }
 
 #[test]
@@ -51,7 +56,7 @@ fn a_runtime_measures_what_the_plugin_measures() {
             &binarization,
         ];
         trained("vae", &run, &set);
-        let plugin = measured(&run, "valid", "candle", 8).unwrap();
+        let plugin = measured(&run, "valid", RuntimeId::Candle, 8).unwrap();
         let tract = on_tract(&run, "valid").unwrap();
         // The latent samples differ, and with them the estimates, by a little; other binarised images would differ by more.
         for name in ["nll_nats", "bits_per_dim"] {
@@ -78,7 +83,7 @@ fn what_cannot_be_measured_is_told() {
     let error = on_tract(&gan, "test").unwrap_err();
     assert!(matches!(error, Error::NoGraph { .. }), "{error}");
     trained("vae", &vae, &["hidden=[16]", "latent=2"]);
-    let error = measured(&vae, "test", "tract", 5).unwrap_err();
+    let error = measured(&vae, "test", RuntimeId::Tract, 5).unwrap_err();
     assert!(
         error.to_string().contains("--importance-samples"),
         "{error}"

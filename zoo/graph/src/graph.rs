@@ -177,6 +177,11 @@ impl Port {
         }
     }
 
+    /// Whether it is a [`count`](Self::count).
+    pub fn is_count(&self) -> bool {
+        self.dtype == DType::I64 && self.shape.is_empty()
+    }
+
     /// Unbounded f32, `[N, dims...]`.
     pub fn batched(name: impl Into<String>, dims: &[usize]) -> Self {
         let shape: Vec<Dim> = std::iter::once(Dim::batch())

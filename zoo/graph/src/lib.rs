@@ -15,6 +15,7 @@
 mod array;
 mod dim;
 mod graph;
+mod names;
 mod steps;
 mod text;
 
@@ -24,6 +25,7 @@ pub use graph::{
     Attribute, Distribution, Graph, Initializer, Node, Port, ValueType, sizes_of, trial_sizes,
     with_sides,
 };
+pub use names::{GraphKind, PortRole, RuntimeId};
 pub use steps::{Content, Count, ScanSteps, Slices, Stacked, State, Step, Steps};
 
 /// What can be wrong with a graph or an array.

@@ -42,7 +42,7 @@ pub fn draw_inputs(
                 Array::f32(shape, values)?
             }
             // A number of steps: the most, which is the best.
-            (None, DType::I64) if shape.is_empty() => {
+            (None, DType::I64) if port.is_count() => {
                 Array::i64([], [port.range.map_or(1, |[_, most]| most as i64)])?
             }
             (None, DType::I64) => {

@@ -32,8 +32,8 @@ pub use message::{
 pub use plugin::{Context, Plugin, Session, Silent};
 pub use rng::Stream;
 pub use zoo_graph::{
-    Array, BATCH, DType, Data, Dim, Distribution, Graph, Port, Sizes, sizes_of, trial_sizes,
-    with_sides,
+    Array, BATCH, DType, Data, Dim, Distribution, Graph, GraphKind, Port, PortRole, RuntimeId,
+    Sizes, sizes_of, trial_sizes, with_sides,
 };
 
 /// Named tensors: weights by parameter path, or the inputs and outputs of a graph by port name.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::{DataSpec, Metrics, Port, Tensors};
+use crate::{DataSpec, GraphKind, Metrics, Port, Tensors};
 
 /// The places of the field's taxonomy that `density` may name.
 pub const DENSITY_FAMILIES: [&str; 4] = ["tractable", "approximate", "implicit", "none"];
@@ -100,6 +100,20 @@ pub struct GraphInfo {
     pub inputs: Vec<Port>,
     /// What it gives.
     pub outputs: Vec<Port>,
+}
+
+impl Description {
+    /// Whether it exports a graph that computes this.
+    pub fn has(&self, kind: &GraphKind) -> bool {
+        self.graphs.contains_key(kind.name())
+    }
+}
+
+impl GraphInfo {
+    /// What it computes, as its name says.
+    pub fn kind(&self) -> GraphKind {
+        self.name.as_str().into()
+    }
 }
 
 /// Asks for a training.

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use zoo_graph::{DType, Distribution, Port, trial_sizes};
+use zoo_graph::{DType, Distribution, GraphKind, Port, RuntimeId, trial_sizes};
 
-use super::manifest::{GraphEntry, Manifest, STEPS, VariantEntry};
+use super::manifest::{GraphEntry, Manifest, STEPS};
 
 /// What a card says beyond the manifest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,7 +122,7 @@ impl Card {
         }
         writeln!(out)?;
         for variant in &graph.variants {
-            let runtimes = variant.runtimes.join(", ");
+            let runtimes = RuntimeId::list(&variant.runtimes);
             let how = match variant.driver.as_deref() {
                 Some(STEPS) => {
                     ": files without loops, and what a host does with them (`zoo_runtimes::load` does)"
@@ -148,18 +148,20 @@ fn values(port: &Port) -> String {
 
 /// The graph that the examples run: one that draws images from noise, else the first.
 fn example(manifest: &Manifest) -> Option<(&String, &GraphEntry)> {
-    let named = |wanted: &str| manifest.graphs.iter().find(|(name, _)| *name == wanted);
-    named("sample")
-        .or_else(|| named("decode"))
+    let named = |wanted: GraphKind| {
+        let mut graphs = manifest.graphs.iter();
+        graphs.find(|(name, _)| *name == wanted.name())
+    };
+    named(GraphKind::Sample)
+        .or_else(|| named(GraphKind::Decode))
         .or_else(|| manifest.graphs.iter().next())
 }
 
 fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
     // The runtime alone runs a file, not what a host drives.
-    let file_for = |runtime: &str| {
-        let serves = |v: &&VariantEntry| v.runtimes.iter().any(|r| r == runtime);
+    let file_for = |runtime: RuntimeId| {
         let mut files = graph.variants.iter().filter(|v| v.driver.is_none());
-        files.find(serves).map(|v| v.file.as_str())
+        files.find(|v| v.serves(&runtime)).map(|v| v.file.as_str())
     };
     let sizes = trial_sizes(&graph.inputs, 1);
     let size = |port: &Port| port.shape_at(&sizes).unwrap_or_default();
@@ -179,7 +181,7 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
     };
     writeln!(out, "\n## Running `{name}`")?;
     let loops = graph.variants.iter().any(|v| v.driver.is_some());
-    if let Some(file) = file_for("tract") {
+    if let Some(file) = file_for(RuntimeId::Tract) {
         writeln!(
             out,
             "\nRust, with `tract-onnx`:\n\n```rust\nuse tract_onnx::prelude::*;\n"
@@ -213,7 +215,7 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
         }
         writeln!(out, "))?;\n```")?;
     }
-    if let Some(file) = file_for("ort") {
+    if let Some(file) = file_for(RuntimeId::Ort) {
         writeln!(
             out,
             "\nPython, with `onnxruntime` and `numpy`:\n\n```python\nimport numpy as np, onnxruntime\n"
@@ -243,7 +245,7 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
         }
         writeln!(out, "```")?;
     }
-    if let Some(file) = file_for("web") {
+    if let Some(file) = file_for(RuntimeId::Web) {
         writeln!(
             out,
             "\nThe web, with `onnxruntime-web`:\n\n```js\nimport * as ort from 'onnxruntime-web';\n"
@@ -329,14 +331,14 @@ fn js_type(dtype: DType) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::manifest::VariantEntry, *};
 
     /// The card of a model that draws in loops, whose forms serve these runtimes.
-    fn text(forms: &[(&str, Option<&str>, &str)]) -> String {
+    fn text(forms: &[(&str, Option<&str>, RuntimeId)]) -> String {
         let variants = forms.iter().map(|(file, driver, runtime)| VariantEntry {
             file: (*file).into(),
             driver: driver.map(Into::into),
-            runtimes: vec![(*runtime).into()],
+            runtimes: vec![runtime.clone()],
             ..VariantEntry::default()
         });
         let graph = GraphEntry {
@@ -352,10 +354,10 @@ mod tests {
 
     #[test]
     fn examples_run_files_that_need_no_host() {
-        let steps = ("onnx/sample.steps.json", Some(STEPS), "tract");
-        let flat = ("onnx/sample.tract.onnx", None, "tract");
-        let loops = ("onnx/sample.onnx", None, "ort");
-        let card = text(&[loops, steps, flat]);
+        let steps = ("onnx/sample.steps.json", Some(STEPS), RuntimeId::Tract);
+        let flat = ("onnx/sample.tract.onnx", None, RuntimeId::Tract);
+        let loops = ("onnx/sample.onnx", None, RuntimeId::Ort);
+        let card = text(&[loops.clone(), steps.clone(), flat]);
         assert!(
             card.contains(r#"model_for_path("onnx/sample.tract.onnx")"#),
             "{card}"

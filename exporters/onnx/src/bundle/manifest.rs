@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use zoo_graph::{Port, Sizes};
+use zoo_graph::{Port, RuntimeId, Sizes};
 
 /// The manifest's name in a bundle.
 pub const MANIFEST: &str = "manifest.json";
@@ -100,10 +100,17 @@ pub struct VariantEntry {
     /// Its SHA-256 in hex.
     pub sha256: String,
     /// The runtimes that it serves.
-    pub runtimes: Vec<String>,
+    pub runtimes: Vec<RuntimeId>,
     /// How a host drives it, where one call is not all: the name of a loop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+}
+
+impl VariantEntry {
+    /// Whether a runtime can run it.
+    pub fn serves(&self, runtime: &RuntimeId) -> bool {
+        self.runtimes.contains(runtime)
+    }
 }
 
 /// One comparison with the reference: a row of `zoo verify --json`.
@@ -114,7 +121,7 @@ pub struct Proof {
     /// The file that was run.
     pub variant: String,
     /// The runtime that ran it.
-    pub runtime: String,
+    pub runtime: RuntimeId,
     /// Images at a time.
     pub batch: usize,
     /// What the other symbols of the graph stood for, if it has any.

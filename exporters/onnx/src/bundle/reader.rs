@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zoo_graph::{Array, Steps};
+use zoo_graph::{Array, RuntimeId, Steps};
 
 use super::{
     files::{confined, sha256},
@@ -143,7 +143,7 @@ impl Bundle {
     }
 
     /// The file with `graph` for a runtime.
-    pub fn variant_for(&self, graph: &str, runtime: &str) -> Result<&VariantEntry> {
+    pub fn variant_for(&self, graph: &str, runtime: &RuntimeId) -> Result<&VariantEntry> {
         let Some(entry) = self.manifest.graphs.get(graph) else {
             let names: Vec<&str> = self.manifest.graphs.keys().map(String::as_str).collect();
             return Err(Error::bundle(
@@ -154,13 +154,10 @@ impl Bundle {
                 ),
             ));
         };
-        let variant = entry
-            .variants
-            .iter()
-            .find(|v| v.runtimes.iter().any(|r| r == runtime));
+        let variant = entry.variants.iter().find(|v| v.serves(runtime));
         variant.ok_or_else(|| {
-            let served: Vec<&str> = entry.variants.iter().flat_map(|v| &v.runtimes).map(String::as_str).collect();
-            let reason = format!("{graph:?} was not exported for {runtime}, only for {}; export the run again for it", served.join(", "));
+            let served = RuntimeId::list(entry.variants.iter().flat_map(|v| &v.runtimes));
+            let reason = format!("{graph:?} was not exported for {runtime}, only for {served}; export the run again for it");
             Error::bundle(&self.dir, reason)
         })
     }

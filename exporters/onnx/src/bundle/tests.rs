@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zoo_graph::{Array, Graph, Port, Sizes};
+use zoo_graph::{Array, Graph, Port, RuntimeId, Sizes};
 
 use super::*;
 use crate::{Card, Error, Options, export, testing::Net};
@@ -39,7 +39,7 @@ fn manifest() -> Manifest {
         proven: vec![Proof {
             graph: "decode".into(),
             variant: "onnx/decode.onnx".into(),
-            runtime: "tract".into(),
+            runtime: RuntimeId::Tract,
             batch: 3,
             sizes: Sizes::default(),
             output: "x".into(),
@@ -110,7 +110,9 @@ fn a_bundle_comes_back_as_it_was_written() {
         (7, &manifest().proven, &manifest().metrics)
     );
     assert_eq!(got.graphs["decode"].inputs, graph().inputs);
-    let variant = bundle.variant_for("decode", "candle-onnx").unwrap();
+    let variant = bundle
+        .variant_for("decode", &RuntimeId::CandleOnnx)
+        .unwrap();
     assert_eq!(variant.file, "onnx/decode.onnx");
     crate::check(&bundle.read(&variant.file).unwrap()).unwrap();
     let vectors = bundle.vectors("decode").unwrap();
@@ -124,7 +126,7 @@ fn a_bundle_comes_back_as_it_was_written() {
         serde_json::from_slice(&bundle.read("config.json").unwrap()).unwrap();
     assert_eq!(config, manifest().config);
     let message = bundle
-        .variant_for("encode", "tract")
+        .variant_for("encode", &RuntimeId::Tract)
         .unwrap_err()
         .to_string();
     assert!(
@@ -132,7 +134,7 @@ fn a_bundle_comes_back_as_it_was_written() {
         "{message}"
     );
     let message = bundle
-        .variant_for("decode", "rten")
+        .variant_for("decode", &"rten".into())
         .unwrap_err()
         .to_string();
     assert!(

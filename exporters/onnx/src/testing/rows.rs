@@ -80,22 +80,22 @@ fn operand(word: &str, i: usize) -> Operand {
     };
     let values = rest.strip_prefix('(').map(|v| v.trim_end_matches(')'));
     let listed = || vec![numbers::<i64>(values.unwrap()).len()];
-    let constant = match kind {
-        "_" => return Operand::LeftOut,
-        "x" => return Operand::Input(Port::new(format!("x{i}"), DType::F32, shape())),
-        "l" | "t" => {
+    let constant = match kind.as_bytes() {
+        b"_" => return Operand::LeftOut,
+        b"x" => return Operand::Input(Port::new(format!("x{i}"), DType::F32, shape())),
+        b"l" | b"t" => {
             let dtype = if kind == "l" { DType::I64 } else { DType::Bool };
             return Operand::Input(Port::new(format!("x{i}"), dtype, shape()));
         }
-        "f" => match values {
+        b"f" => match values {
             Some(values) => Array::f32(sizes.unwrap_or_default(), numbers::<f32>(values)),
             None => Ok(random(&sizes.unwrap(), i as u64)),
         },
-        "i" => Array::i64(
+        b"i" => Array::i64(
             sizes.unwrap_or_else(listed),
             numbers::<i64>(values.unwrap()),
         ),
-        "b" => Array::bool(sizes.unwrap_or_else(listed), numbers::<u8>(values.unwrap())),
+        b"b" => Array::bool(sizes.unwrap_or_else(listed), numbers::<u8>(values.unwrap())),
         _ => panic!("{word}"),
     };
     Operand::Constant(constant.unwrap())

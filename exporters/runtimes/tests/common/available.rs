@@ -1,6 +1,6 @@
 //! Runtimes to test with.
 
-use zoo_runtimes::{Runtime, Search, found};
+use zoo_runtimes::{Runtime, RuntimeId, Search, found};
 
 /// Every runtime that can be had. ONNX Runtime may only be missing where nobody promised it.
 pub fn runtimes() -> Vec<Box<dyn Runtime>> {
@@ -11,7 +11,7 @@ pub fn runtimes() -> Vec<Box<dyn Runtime>> {
             Ok(runtime) => Some(runtime),
             Err(error) => {
                 assert!(
-                    name == "ort" && std::env::var_os("ORT_DYLIB_PATH").is_none(),
+                    name == RuntimeId::Ort && std::env::var_os("ORT_DYLIB_PATH").is_none(),
                     "{name}: {error}"
                 );
                 println!("skipped {name}: {error}");

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use zoo_runs::settings::{self, Setting};
-use zoo_sdk::{Description, Distribution, GraphInfo, Port, SHOWN_IMAGE, Task};
+use zoo_sdk::{Description, Distribution, Port, PortRole, SHOWN_IMAGE, Task};
 
 use super::{Globals, models::citation};
 use crate::failure::{Outcome, Result};
@@ -18,31 +18,6 @@ pub struct Describe {
     #[arg(long)]
     json: bool,
 }
-
-/// What ports of the fixed names carry, beyond their shapes.
-const PORTS: [(&str, &str); 12] = [
-    ("x", "images: 0 is black and 1 is white"),
-    ("x_hat", "reconstructed images"),
-    ("z", "latent vectors"),
-    ("mean", "mean of q(z|x)"),
-    ("log_var", "logarithm of the variance of q(z|x)"),
-    (
-        "noise",
-        "random numbers that the caller draws, so that the same noise gives the same image everywhere",
-    ),
-    ("label", "classes"),
-    (
-        "mask",
-        "1 where a pixel is given, 0 where it is to be drawn",
-    ),
-    ("log_prob", "log p(x) of each image in nats"),
-    (
-        "logit",
-        "its sigmoid is the probability that the image is real",
-    ),
-    ("logits", "unnormalised log-probabilities"),
-    ("state", "what one step hands to the next"),
-];
 
 const WIDTH: usize = 100;
 
@@ -128,15 +103,20 @@ fn graphs(d: &Description) -> String {
             }
         }
     }
-    let used = |name: &str| {
-        let all = |g: &GraphInfo| g.inputs.iter().chain(&g.outputs).any(|p| p.name == name);
-        d.signatures.iter().any(all)
-    };
-    let known: Vec<_> = PORTS.iter().filter(|(name, _)| used(name)).collect();
+    let ports: Vec<&Port> = d
+        .signatures
+        .iter()
+        .flat_map(|graph| graph.inputs.iter().chain(&graph.outputs))
+        .collect();
+    let known = PortRole::ALL.iter().filter_map(|role| {
+        let used = ports.iter().any(|port| port.name == role.name());
+        Some((role, role.meaning().filter(|_| used)?))
+    });
+    let known: Vec<_> = known.collect();
     if !known.is_empty() {
         text.push_str("\nPorts\n");
-        for (name, meaning) in known {
-            text.push_str(&wrap(&format!("{name}: {meaning}"), 2, WIDTH));
+        for (role, meaning) in known {
+            text.push_str(&wrap(&format!("{role}: {meaning}"), 2, WIDTH));
         }
     }
     text

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_deploy::engine::CANDLE;
 use zoo_runs::{EvaluateOptions, Evaluation, Which};
+use zoo_sdk::RuntimeId;
 
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
@@ -47,7 +47,7 @@ pub struct Eval {
     seed: u64,
     /// Measure the likelihood by the exported graph log_prob on tract, ort or candle-onnx [default: all metrics, on candle]
     #[arg(long, value_name = "R")]
-    runtime: Option<String>,
+    runtime: Option<RuntimeId>,
     #[command(flatten)]
     device: device::OnDevice,
     /// One JSON object instead of a table
@@ -72,7 +72,7 @@ pub fn run(args: Eval, globals: &Globals) -> Result {
     let measured = zoo_deploy::evaluate(
         &globals.registry()?,
         &options,
-        args.runtime.as_deref().unwrap_or(CANDLE),
+        args.runtime.as_ref().unwrap_or(&RuntimeId::Candle),
         &globals.search(),
         &mut Measuring::new(&signals),
     );

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zoo_deploy::ExportOptions;
 use zoo_runs::Which;
+use zoo_sdk::RuntimeId;
 
 use super::Globals;
 use crate::failure::{Outcome, Result};
@@ -29,7 +30,7 @@ pub struct Export {
     out: PathBuf,
     /// Runtimes to serve, of ort, tract, web, candle-onnx [default: all]
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
-    target: Vec<String>,
+    target: Vec<RuntimeId>,
     /// Which weights of the run: raw, ema (averaged) or best [default: ema where there are some, else raw]
     #[arg(long, value_name = "W")]
     weights: Option<Which>,
@@ -63,7 +64,11 @@ pub fn run(args: Export, globals: &Globals) -> Result {
     let mut rows = vec![row(["GRAPH", "FILE", "RUNTIMES"])];
     for (name, graph) in &exported.manifest.graphs {
         for variant in &graph.variants {
-            rows.push(row([name, &variant.file, &variant.runtimes.join(", ")]));
+            rows.push(row([
+                name,
+                &variant.file,
+                &RuntimeId::list(&variant.runtimes),
+            ]));
         }
     }
     let dir = exported.dir.display();

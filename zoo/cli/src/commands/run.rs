@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use zoo_deploy::onnx_file::{self, RunOptions};
+use zoo_sdk::RuntimeId;
 
 use super::Globals;
 use crate::failure::{Outcome, Result};
@@ -33,8 +34,8 @@ pub struct Run {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// What computes: tract, ort or candle-onnx
-    #[arg(long, value_name = "R", default_value = "tract")]
-    runtime: String,
+    #[arg(long, value_name = "R", default_value_t)]
+    runtime: RuntimeId,
     /// Where to compute: cpu, cuda:0, tensorrt:0, coreml, directml or webgpu
     #[arg(long, value_name = "D", default_value = "cpu")]
     device: String,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zoo_deploy::{Known, SampleOptions};
 use zoo_runs::Which;
+use zoo_sdk::RuntimeId;
 
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
@@ -46,7 +47,7 @@ pub struct Sample {
     mask: Option<PathBuf>,
     /// What computes: candle, tract, ort or candle-onnx [default: candle for a run, tract for a bundle]
     #[arg(long, value_name = "R")]
-    runtime: Option<String>,
+    runtime: Option<RuntimeId>,
     /// Which weights of a run: raw, ema (averaged) or best [default: ema where there are some, else raw]
     #[arg(long, value_name = "W")]
     weights: Option<Which>,

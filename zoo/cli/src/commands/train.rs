@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use zoo_runs::TrainOptions;
 use zoo_runs::settings::Given;
-use zoo_sdk::StopReason;
+use zoo_sdk::{GraphKind, StopReason};
 
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
@@ -129,7 +129,7 @@ pub fn run(args: Train, globals: &Globals) -> Result {
     }
     // Not every model draws: an autoencoder does not.
     let description = registry.describe(&options.model)?;
-    let sample = match description.graphs.contains_key("sample") {
+    let sample = match description.has(&GraphKind::Sample) {
         true => format!("zoo sample {out} --out grid.png, "),
         false => String::new(),
     };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use zoo_deploy::VerifyOptions;
-use zoo_runtimes::parity::Compared;
+use zoo_runtimes::{RuntimeId, parity::Compared};
 
 use super::Globals;
 use crate::failure::{Failure, Outcome, Result};
@@ -28,7 +28,7 @@ pub struct Verify {
     bundle: PathBuf,
     /// Runtimes that must be there, of tract, ort, candle-onnx [default: every one that is found]
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
-    runtime: Vec<String>,
+    runtime: Vec<RuntimeId>,
     /// Where the runtimes compute: cpu, cuda:0, tensorrt:0, coreml, directml or webgpu
     #[arg(long, value_name = "D", default_value = "cpu")]
     device: String,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 use zoo_data::npy::{read_npy, write_npy};
 use zoo_runtimes::{Device, LoadOptions, Search};
-use zoo_sdk::{Array, DType, Port, Tensors};
+use zoo_sdk::{Array, DType, Port, RuntimeId, Tensors};
 
 use super::{Error, Result, check, read};
 
@@ -21,8 +21,8 @@ pub struct RunOptions {
     pub inputs: Vec<(String, PathBuf)>,
     /// The folder to write to; made where it is not there.
     pub out: PathBuf,
-    /// `tract`, `ort`, `candle-onnx`.
-    pub runtime: String,
+    /// What computes.
+    pub runtime: RuntimeId,
     /// `cpu`, `cuda:0`, ...
     pub device: String,
     /// CPU threads; 0 leaves the choice to the runtime.
@@ -38,7 +38,7 @@ impl RunOptions {
             file: file.into(),
             inputs: Vec::new(),
             out: out.into(),
-            runtime: "tract".to_owned(),
+            runtime: RuntimeId::Tract,
             device: "cpu".to_owned(),
             threads: 0,
             search: Search::default(),
@@ -49,7 +49,7 @@ impl RunOptions {
 /// What was computed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunReport {
-    /// What computed it.
+    /// What computed it, and its version.
     pub runtime: String,
     /// Seconds of the computation, without loading.
     pub seconds: f64,
@@ -115,7 +115,7 @@ pub fn run(options: &RunOptions) -> Result<RunReport> {
         }
     }
     Ok(RunReport {
-        runtime: format!("{} {}", runtime.name(), runtime.version()),
+        runtime: format!("{} {}", runtime.id(), runtime.version()),
         seconds,
         outputs,
     })

@@ -5,10 +5,12 @@ mod steady;
 
 use zoo_runtimes::example_inputs;
 use zoo_runtimes::parity::{Expected, Tolerance};
-use zoo_sdk::{DType, GraphInfo, Port, Session, Sizes, Tensors, draw_inputs, trial_sizes};
+use zoo_sdk::{
+    DType, GraphInfo, GraphKind, Port, PortRole, Session, Sizes, Tensors, draw_inputs, trial_sizes,
+};
 
 use crate::Result;
-use crate::engine::graph;
+use crate::engine::graph_of;
 
 /// The tolerance for ONNX files: wider where weights are stored at half precision.
 pub(crate) fn tolerance(files: &[&[u8]]) -> Result<Tolerance> {
@@ -70,13 +72,13 @@ fn probe(
         let drawn = if port.distribution.is_some() || port.dtype == DType::I64 {
             draw_inputs(one, sizes, seed, None)?
         } else if is_image(port, image)
-            && let Some(sample) = graph(graphs, "sample")
+            && let Some(sample) = graph_of(graphs, GraphKind::Sample)
             && sample.name != info.name
         {
             let noise = draw_inputs(&sample.inputs, sizes, seed, None)?;
             let mut images = session.run(&sample.name, &noise)?;
             let images = images
-                .remove("x")
+                .remove(PortRole::Image.name())
                 .ok_or_else(|| zoo_sdk::Error::Internal("the graph sample gave no x".into()))?;
             Tensors::from([(port.name.clone(), images)])
         } else {
@@ -88,5 +90,7 @@ fn probe(
 }
 
 fn is_image(port: &Port, [c, h, w]: [usize; 3]) -> bool {
-    port.dtype == DType::F32 && port.name != "mask" && port.shape_at(1) == Some(vec![1, c, h, w])
+    port.dtype == DType::F32
+        && port.role() != PortRole::Mask
+        && port.shape_at(1) == Some(vec![1, c, h, w])
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use zoo_sdk::{Array, Data, Tensors};
+use zoo_sdk::{Array, Data, PortRole, Tensors};
 
 use crate::{Error, Result};
 
@@ -31,8 +31,8 @@ impl Known {
         let array =
             |values| Array::f32([1, c, h, w], values).map_err(|e| Error::Usage(e.to_string()));
         Ok(Tensors::from([
-            ("given".to_owned(), array(given)?),
-            ("mask".to_owned(), array(mask)?),
+            (PortRole::Given.to_string(), array(given)?),
+            (PortRole::Mask.to_string(), array(mask)?),
         ]))
     }
 }

@@ -6,18 +6,17 @@ use std::time::Instant;
 use zoo_onnx::Content;
 use zoo_runs::{Registry, Which, open};
 use zoo_runtimes::{LoadOptions, Search};
-use zoo_sdk::{Array, Binarization, Distribution, GraphInfo, Port, Tensors};
+use zoo_sdk::{
+    Array, Binarization, Distribution, GraphInfo, GraphKind, Port, PortRole, RuntimeId, Tensors,
+};
 
 use crate::draw::draw;
-use crate::engine::{CANDLE, file_for, find, graph, is_bundle, open_bundle};
+use crate::engine::{file_for, find, graph_of, is_bundle, open_bundle};
 use crate::{Error, Result};
 
 mod known;
 
 pub use known::Known;
-
-const SAMPLE: &str = "sample";
-const COMPLETE: &str = "complete";
 
 /// What to draw, and with what.
 #[derive(Clone, Debug)]
@@ -32,8 +31,8 @@ pub struct SampleOptions {
     pub label: Option<i64>,
     /// A partly given image to complete, for models that can.
     pub known: Option<Known>,
-    /// `candle`, `tract`, `ort` or `candle-onnx`; left out: candle for a run, tract for a bundle.
-    pub runtime: Option<String>,
+    /// What computes; left out: candle for a run, tract for a bundle.
+    pub runtime: Option<RuntimeId>,
     /// `cpu`, `cuda:0`, ...
     pub device: String,
     /// Which weights of a run.
@@ -74,7 +73,7 @@ pub struct Samples {
     /// The model's name.
     pub model: String,
     /// What computed them.
-    pub runtime: String,
+    pub runtime: RuntimeId,
     /// Seconds that the drawing took, without loading.
     pub seconds: f64,
 }
@@ -112,10 +111,10 @@ fn is_raster(inputs: &[Port], image: [usize; 3]) -> bool {
 
 impl SampleOptions {
     /// The graph that draws.
-    fn graph(&self) -> &'static str {
+    fn graph(&self) -> GraphKind {
         match self.known {
-            Some(_) => COMPLETE,
-            None => SAMPLE,
+            Some(_) => GraphKind::Complete,
+            None => GraphKind::Sample,
         }
     }
 
@@ -139,9 +138,9 @@ impl SampleOptions {
 /// Where there is nothing to open, the model cannot be sampled, or the runtime or device cannot be had.
 pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
     let runtime = match &options.runtime {
-        Some(name) => name.as_str(),
-        None if is_bundle(&options.path) => "tract",
-        None => CANDLE,
+        Some(runtime) => runtime,
+        None if is_bundle(&options.path) => &RuntimeId::Tract,
+        None => &RuntimeId::Candle,
     };
     let (count, seed, label) = (options.count, options.seed, options.label);
     let drawn =
@@ -150,14 +149,14 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
             let image = <[usize; 3]>::try_from(images.shape().get(1..).unwrap_or_default());
             Ok(Samples {
                 raster: image.is_ok_and(|image| is_raster(inputs, image)),
-                mask: known.get("mask").cloned(),
+                mask: known.get(PortRole::Mask.name()).cloned(),
                 images,
                 model,
-                runtime: runtime.to_owned(),
+                runtime: runtime.clone(),
                 seconds: start.elapsed().as_secs_f64(),
             })
         };
-    if runtime != CANDLE {
+    if *runtime != RuntimeId::Candle {
         let engine = find(runtime, &options.search)?;
         let load = LoadOptions {
             device: options.device.parse()?,
@@ -201,12 +200,12 @@ struct Sampler {
 }
 
 /// The file that draws on `runtime`: a bundle's, or one made of the run.
-fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Result<Sampler> {
+fn sampler(registry: &Registry, options: &SampleOptions, runtime: &RuntimeId) -> Result<Sampler> {
     if is_bundle(&options.path) {
         let bundle = open_bundle(&options.path)?;
         let manifest = bundle.manifest();
-        let name = options.graph();
-        let Some(graph) = manifest.graphs.get(name) else {
+        let kind = options.graph();
+        let Some(graph) = manifest.graphs.get(kind.name()) else {
             let graphs = manifest.graphs.keys().cloned().collect();
             return Err(no_sampler(options, &manifest.model, graphs));
         };
@@ -215,7 +214,7 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Resul
             model: manifest.model.clone(),
             inputs: graph.inputs.clone(),
             known: options.read_known(data.image, &data.binarization)?,
-            file: bundle.content(bundle.variant_for(name, runtime)?)?,
+            file: bundle.content(bundle.variant_for(kind.name(), runtime)?)?,
         });
     }
     let trained = open(registry, &options.path, options.weights)?;
@@ -225,7 +224,7 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &str) -> Resul
     Ok(Sampler {
         inputs: info.inputs.clone(),
         known: options.read_known(trained.data.image, trained.data.binarization.name())?,
-        file: file_for(runtime, session.as_ref(), &trained.model, options.graph())?,
+        file: file_for(runtime, session.as_ref(), &trained.model, &info.name)?,
         model: trained.model,
     })
 }
@@ -235,7 +234,7 @@ fn sample_graph<'a>(
     model: &str,
     graphs: &'a [GraphInfo],
 ) -> Result<&'a GraphInfo> {
-    graph(graphs, options.graph()).ok_or_else(|| {
+    graph_of(graphs, options.graph()).ok_or_else(|| {
         no_sampler(
             options,
             model,
@@ -248,7 +247,7 @@ fn no_sampler(options: &SampleOptions, model: &str, graphs: Vec<String>) -> Erro
     Error::NoGraph {
         path: options.path.clone(),
         model: model.to_owned(),
-        graph: options.graph().to_owned(),
+        graph: options.graph().to_string(),
         graphs,
         hint: match options.known {
             Some(_) => "it cannot complete images; leave out --given and --mask",

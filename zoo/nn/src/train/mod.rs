@@ -13,8 +13,8 @@ use std::{
 
 use candle_core::Device;
 use zoo_sdk::{
-    Checkpoint, Context, Control, Dataset, EvaluateRequest, Event, LossTerm, Metrics, StateRecord,
-    StopReason, Stream, TrainReport, TrainRequest,
+    Checkpoint, Context, Control, Dataset, EvaluateRequest, Event, GraphKind, LossTerm, Metrics,
+    StateRecord, StopReason, Stream, TrainReport, TrainRequest,
 };
 
 pub(crate) use batches::Batches;
@@ -368,10 +368,14 @@ impl<M: Model> Trainer<M> {
     /// Shows what the `sample` graph draws from the same noise each time, or what the `translate` graph makes of the same images.
     fn preview(&self, data: &Dataset<'_>, cx: &mut dyn Context) -> Result<()> {
         let graphs = self.model.graphs();
-        if let Some(translate) = graphs.iter().find(|g| g.name == "translate") {
+        let of_kind = |kind: GraphKind| {
+            let mut graphs = graphs.iter();
+            graphs.find(|graph| GraphKind::from(graph.name) == kind)
+        };
+        if let Some(translate) = of_kind(GraphKind::Translate) {
             return self.preview_pairs(translate, data, cx);
         }
-        let Some(sample) = graphs.iter().find(|g| g.name == "sample") else {
+        let Some(sample) = of_kind(GraphKind::Sample) else {
             return Ok(());
         };
         let arrays = zoo_sdk::draw_inputs(&sample.inputs, PREVIEW, self.request.seed, None)
@@ -382,7 +386,8 @@ impl<M: Model> Trainer<M> {
         }
         let drawn = without_gradients(|| sample.call(&self.model, &self.best(), &inputs))?;
         let images = array_of(drawn[0].tensor()?)?;
-        cx.images(self.step, "sample", &images).map_err(Error::Host)
+        cx.images(self.step, sample.name, &images)
+            .map_err(Error::Host)
     }
 
     /// Inputs enlarged by bicubic interpolation, what the model makes of them, and targets, side by side.
@@ -401,7 +406,8 @@ impl<M: Model> Trainer<M> {
         let made = array_of(made[0].tensor()?)?;
         let sheet = zoo_sdk::side_by_side(split, data.spec, &indices, stream, &made);
         let sheet = sheet.map_err(Error::Host)?;
-        cx.images(self.step, "sample", &sheet).map_err(Error::Host)
+        cx.images(self.step, GraphKind::Sample.name(), &sheet)
+            .map_err(Error::Host)
     }
 
     fn save(&self, metrics: Metrics, cx: &mut dyn Context) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use zoo_sdk::{Array, Checkpoint, Context, Control, Event, Metrics};
+use zoo_sdk::{Array, Checkpoint, Context, Control, Event, GraphKind, Metrics};
 
 use super::observer::Observer;
 use crate::directory::metrics::{MetricsFile, Record, finite};
@@ -193,8 +193,9 @@ fn file_name(step: u64, name: &str) -> String {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
-    match plain.as_str() {
-        "" | "sample" | "samples" => format!("{step}.png"),
-        _ => format!("{step}-{plain}.png"),
+    let sampled = GraphKind::from(name) == GraphKind::Sample || name == "samples";
+    match sampled || plain.is_empty() {
+        true => format!("{step}.png"),
+        false => format!("{step}-{plain}.png"),
     }
 }

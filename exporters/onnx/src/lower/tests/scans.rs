@@ -1,6 +1,6 @@
 //! Scans within scans, in the form of each target.
 
-use zoo_graph::{Attribute, Graph, Node, Port};
+use zoo_graph::{Attribute, Graph, Node, Port, RuntimeId};
 
 use super::super::*;
 use crate::{
@@ -201,7 +201,7 @@ fn rows_of_one_pixel_are_served_by_step_graphs() {
     let error = lower(&optimize(&graph).unwrap(), Target::Tract).unwrap_err();
     assert!(matches!(error, Error::Lower { .. }), "{error}");
     let forms = crate::export(&graph, &crate::Options::default()).unwrap();
-    let serves = |v: &&crate::Variant| v.runtimes.iter().any(|r| r == "tract");
+    let serves = |v: &&crate::Variant| v.serves(&RuntimeId::Tract);
     let tract: Vec<_> = forms.iter().filter(serves).collect();
     assert!(
         matches!(tract[..], [one] if matches!(one.content, crate::Content::Steps { .. })),
@@ -293,11 +293,20 @@ fn loops_of_a_number_that_is_an_input_are_loops_or_step_graphs() {
     let forms = crate::export(&graph, &crate::Options::default()).unwrap();
     let named: Vec<String> = forms
         .iter()
-        .map(|form| format!("{}: {}", form.file_name("net"), form.runtimes.join(" ")))
+        .map(|form| {
+            format!(
+                "{}: {}",
+                form.file_name("net"),
+                RuntimeId::list(&form.runtimes)
+            )
+        })
         .collect();
     assert_eq!(
         named,
-        ["net.onnx: ort web", "net.steps.json: ort tract candle-onnx"]
+        [
+            "net.onnx: ort, web",
+            "net.steps.json: ort, tract, candle-onnx"
+        ]
     );
     let crate::Content::Steps { steps, .. } = &forms[1].content else {
         panic!("{forms:?}")
@@ -325,7 +334,7 @@ fn loops_of_a_number_that_is_an_input_are_loops_or_step_graphs() {
         .to_string();
     assert!(message.contains("its condition may end it"), "{message}");
     let only_ort = crate::Options {
-        targets: vec!["ort".into(), "web".into()],
+        targets: vec![RuntimeId::Ort, RuntimeId::Web],
         ..crate::Options::default()
     };
     assert_eq!(crate::export(&early, &only_ort).unwrap().len(), 1);

@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zoo_deploy::engine::{
-    CANDLE, CandleGraph, Skipped, choose_beside_candle, graph, leave_out, open_bundle,
+    CandleGraph, Skipped, choose_beside_candle, graph, leave_out, open_bundle,
 };
 use zoo_deploy::{Error, Result};
 use zoo_onnx::Bundle;
 use zoo_runs::{Registry, Trained, Which, open};
-use zoo_runtimes::{Device, LoadOptions, Loaded, Runtime, Search};
+use zoo_runtimes::{Device, LoadOptions, Loaded, Runtime, RuntimeId, Search};
 
 use zoo_sdk::{Sizes, with_sides};
 
@@ -33,8 +33,8 @@ pub struct Timings {
 pub struct BenchRow {
     /// The graph.
     pub graph: String,
-    /// The runtime, `candle` among them.
-    pub runtime: String,
+    /// The runtime, candle among them.
+    pub runtime: RuntimeId,
     /// The device.
     pub device: String,
     /// Images at a time.
@@ -74,7 +74,7 @@ pub fn time(
     if candle {
         match candle_source(registry, &bundle, load.device) {
             Ok(source) => engines.push(source),
-            Err(error) => leave_out(CANDLE, error, asked, &mut out.skipped)?,
+            Err(error) => leave_out(RuntimeId::Candle, error, asked, &mut out.skipped)?,
         }
     }
     out.skipped.extend(skipped);
@@ -90,7 +90,7 @@ pub fn time(
             let loaded = match measure.load(graph, engine) {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    leave_out(engine.name(), error, asked, &mut out.skipped)?;
+                    leave_out(engine.id(), error, asked, &mut out.skipped)?;
                     continue;
                 }
             };
@@ -110,10 +110,10 @@ enum Source {
 }
 
 impl Source {
-    fn name(&self) -> &str {
+    fn id(&self) -> RuntimeId {
         match self {
-            Self::Candle(_) => CANDLE,
-            Self::Runtime(runtime) => runtime.name(),
+            Self::Candle(_) => RuntimeId::Candle,
+            Self::Runtime(runtime) => runtime.id(),
         }
     }
 }
@@ -155,7 +155,7 @@ impl Measure<'_> {
                 Ok(Box::new(CandleGraph { session, info }))
             }
             Source::Runtime(runtime) => {
-                let variant = self.bundle.variant_for(name, runtime.name())?;
+                let variant = self.bundle.variant_for(name, &runtime.id())?;
                 let content = self.bundle.content(variant)?;
                 Ok(zoo_runtimes::load(runtime.as_ref(), &content, self.load)?)
             }
@@ -184,13 +184,13 @@ impl Measure<'_> {
             let figures = zoo_runtimes::bench(loaded.as_mut(), &inputs, &how)?;
             Ok(BenchRow {
                 graph: name.to_owned(),
-                runtime: source.name().to_owned(),
+                runtime: source.id(),
                 device: self.options.device.clone(),
                 batch,
                 sizes: sizes.clone().free(),
-                threads: match source {
+                threads: match source.id() {
                     // It has no threads within an operation.
-                    Source::Runtime(runtime) if runtime.name() == "tract" => 1,
+                    RuntimeId::Tract => 1,
                     _ => self.options.threads,
                 },
                 ms_median: figures.ms_median,
@@ -208,7 +208,7 @@ impl fmt::Display for Timings {
             let names = self.results.iter().map(|row| name(row).len());
             names.chain([7]).max().unwrap_or(7)
         };
-        let (graph, runtime) = (longest(|r| &r.graph), longest(|r| &r.runtime));
+        let (graph, runtime) = (longest(|r| &r.graph), longest(|r| r.runtime.name()));
         write!(
             f,
             "{:graph$}  {:runtime$}  device  batch  threads  median ms     min ms   images/s",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use zoo_sdk::RuntimeId;
 
 use super::Globals;
 use crate::failure::{Outcome, Result};
@@ -27,7 +28,7 @@ pub struct Bench {
     bundle: PathBuf,
     /// Runtimes that must be there, of candle, tract, ort, candle-onnx [default: every one that is found]
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
-    runtime: Vec<String>,
+    runtime: Vec<RuntimeId>,
     /// Where to compute: cpu, cuda:0, tensorrt:0, coreml, directml or webgpu
     #[arg(long, value_name = "D", default_value = "cpu")]
     device: String,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use zoo_sdk::RuntimeId;
 
 use super::Globals;
 use crate::failure::{Outcome, Result};
@@ -41,7 +42,7 @@ pub struct BenchSample {
     batch: Vec<usize>,
     /// Runtimes that must be there, of candle, tract, ort, candle-onnx [default: every one that is found]
     #[arg(long, value_name = "R,..", value_delimiter = ',')]
-    runtime: Vec<String>,
+    runtime: Vec<RuntimeId>,
     /// CPU threads of each runtime; tract always uses one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::at_least_one)]
     threads: usize,

@@ -6,13 +6,13 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use zoo_data::npy::{read_npy, write_npy};
-use zoo_deploy::engine::{CANDLE, CandleGraph, Skipped, choose_beside_candle, graph, leave_out};
+use zoo_deploy::engine::{CandleGraph, Skipped, choose_beside_candle, graph_of, leave_out};
 use zoo_deploy::{Error, ExportOptions, Result, export};
 use zoo_onnx::{Bundle, bundle::VariantEntry};
 use zoo_runs::settings::Given;
 use zoo_runs::{Quiet, Registry, TrainOptions, Which, open, train};
 use zoo_runtimes::{LoadOptions, Loaded, Search, example_inputs};
-use zoo_sdk::{Array, Data, Distribution, StopReason, Tensors};
+use zoo_sdk::{Array, Data, Distribution, GraphKind, PortRole, RuntimeId, StopReason, Tensors};
 
 use super::BenchSample;
 
@@ -38,8 +38,8 @@ pub struct SamplingRow {
     pub pixels: usize,
     /// Images at a time.
     pub batch: usize,
-    /// The runtime; `candle` and `pytorch` among them.
-    pub runtime: String,
+    /// The runtime; candle and `pytorch` among them.
+    pub runtime: RuntimeId,
     /// `eager`, `graph` (the loops are in the file), or `steps` (a host runs the loops).
     pub form: String,
     /// Drawing with kept states, in milliseconds an image: the median.
@@ -182,15 +182,15 @@ impl Case<'_> {
             ..LoadOptions::default()
         };
         let trained = open(self.registry, self.bundle.dir(), Which::Auto)?;
-        let candle = |name: &str| -> Result<Box<dyn Loaded>> {
+        let candle = |kind: GraphKind| -> Result<Box<dyn Loaded>> {
             let session = trained.session(self.registry, options.threads, "cpu")?;
             let graphs = session.graphs().map_err(Error::plugin(&options.model))?;
-            let info = graph(&graphs, name).cloned();
-            let info = info.ok_or_else(|| self.unfit(&format!("it has no graph {name}")))?;
+            let info = graph_of(&graphs, kind.clone()).cloned();
+            let info = info.ok_or_else(|| self.unfit(&format!("it has no graph {kind}")))?;
             Ok(Box::new(CandleGraph { session, info }))
         };
-        let mut network = candle("log_prob")?;
-        let mut sampler = candle("sample")?;
+        let mut network = candle(GraphKind::LogProb)?;
+        let mut sampler = candle(GraphKind::Sample)?;
         let noise = match sampler.inputs() {
             [noise, ..] if noise.distribution == Some(Distribution::Uniform) => noise.clone(),
             _ => return Err(self.unfit("it does not draw from uniform noise")),
@@ -207,7 +207,7 @@ impl Case<'_> {
             })
         });
         let batches: Vec<Batch> = batches.collect::<Result<_>>()?;
-        let mut both = |runtime: &str, form: &str, engines: Engines<'_>| -> Result<bool> {
+        let mut both = |runtime: &RuntimeId, form: &str, engines: Engines<'_>| -> Result<bool> {
             for batch in &batches {
                 if cancel() {
                     return Ok(false);
@@ -221,27 +221,36 @@ impl Case<'_> {
         let asked = !options.runtime.is_empty();
         let (wants_candle, (runtimes, mut missing)) =
             choose_beside_candle(&options.runtime, self.search)?;
-        if wants_candle && !both(CANDLE, "eager", (sampler.as_mut(), network.as_mut()))? {
+        if wants_candle
+            && !both(
+                &RuntimeId::Candle,
+                "eager",
+                (sampler.as_mut(), network.as_mut()),
+            )?
+        {
             return Ok(());
         }
         for runtime in runtimes {
-            let name = runtime.name();
+            let id = runtime.id();
             let file = |variant: &VariantEntry| -> Result<Box<dyn Loaded>> {
                 let content = self.bundle.content(variant)?;
                 Ok(zoo_runtimes::load(runtime.as_ref(), &content, &load)?)
             };
-            let mut network = file(self.bundle.variant_for("log_prob", name)?)?;
+            let mut network = file(self.bundle.variant_for(GraphKind::LogProb.name(), &id)?)?;
             let graphs = &self.bundle.manifest().graphs;
-            let forms = graphs.get("sample").into_iter().flat_map(|g| &g.variants);
-            for variant in forms.filter(|v| v.runtimes.iter().any(|r| r == name)) {
+            let forms = graphs
+                .get(GraphKind::Sample.name())
+                .into_iter()
+                .flat_map(|g| &g.variants);
+            for variant in forms.filter(|v| v.serves(&id)) {
                 let form = variant.driver.as_deref().unwrap_or("graph");
                 match file(variant) {
                     Ok(mut sampler) => {
-                        if !both(name, form, (sampler.as_mut(), network.as_mut()))? {
+                        if !both(&id, form, (sampler.as_mut(), network.as_mut()))? {
                             return Ok(());
                         }
                     }
-                    Err(error) => leave_out(name, error, asked, &mut missing)?,
+                    Err(error) => leave_out(id.clone(), error, asked, &mut missing)?,
                 }
             }
         }
@@ -271,7 +280,7 @@ impl Case<'_> {
     /// Times a sampler, and the whole network on the images that were drawn.
     fn row(
         &self,
-        runtime: &str,
+        runtime: &RuntimeId,
         form: &str,
         batch: &Batch,
         values: usize,
@@ -286,8 +295,8 @@ impl Case<'_> {
         let drawn = picture(&sampler.run(&batch.noise)?)?;
         let cached = zoo_runtimes::bench(sampler, &batch.noise, &how)?;
         let mut inputs = batch.noise.clone();
-        inputs.remove("noise");
-        inputs.insert("x".to_owned(), batch.images.clone());
+        inputs.remove(PortRole::Noise.name());
+        inputs.insert(PortRole::Image.to_string(), batch.images.clone());
         network.run(&inputs)?;
         let whole = zoo_runtimes::bench(network, &inputs, &how)?;
         Ok(self.row_of(
@@ -303,7 +312,7 @@ impl Case<'_> {
     /// A row from the milliseconds that a batch takes to draw and to go through the network once.
     fn row_of(
         &self,
-        runtime: &str,
+        runtime: &RuntimeId,
         form: &str,
         batch: &Batch,
         values: usize,
@@ -314,7 +323,7 @@ impl Case<'_> {
             model: self.options.model.clone(),
             pixels: self.pixels,
             batch: batch.size,
-            runtime: runtime.to_owned(),
+            runtime: runtime.clone(),
             form: form.to_owned(),
             cached_ms: cached / batch.size as f64,
             naive_ms: whole * values as f64 / batch.size as f64,
@@ -340,7 +349,7 @@ impl Case<'_> {
         let file = |name: &str| self.folder.join(name);
         let [script, noise, images] = ["torch_sampling.py", "noise.npy", "images.npy"].map(file);
         std::fs::write(&script, SCRIPT).map_err(zoo_runs::Error::io("write", &script))?;
-        let Some(values_of_noise) = batch.noise.get("noise") else {
+        let Some(values_of_noise) = batch.noise.get(PortRole::Noise.name()) else {
             return Err(self.unfit("its noise has another name"));
         };
         write_npy(&noise, values_of_noise).map_err(zoo_runs::Error::Io)?;
@@ -368,7 +377,7 @@ impl Case<'_> {
             })?;
         let drawn = read_npy(&images).map_err(|error| Error::Usage(error.to_string()))?;
         let times = [line.cached_ms, line.whole_ms];
-        let row = self.row_of("pytorch", "eager", batch, values, times, &drawn);
+        let row = self.row_of(&"pytorch".into(), "eager", batch, values, times, &drawn);
         Ok((line.version, row))
     }
 }
@@ -377,7 +386,7 @@ impl Case<'_> {
 type Engines<'a> = (&'a mut dyn Loaded, &'a mut dyn Loaded);
 
 fn picture(outputs: &Tensors) -> Result<Array> {
-    let images = outputs.get("x").cloned();
+    let images = outputs.get(PortRole::Image.name()).cloned();
     images.ok_or_else(|| Error::Usage("the graph sample gives no images named x".to_owned()))
 }
 
@@ -400,7 +409,11 @@ fn same(a: &Array, b: &Array) -> usize {
 
 impl fmt::Display for Sampling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let longest = self.results.iter().map(|row| row.runtime.len()).max();
+        let longest = self
+            .results
+            .iter()
+            .map(|row| row.runtime.name().len())
+            .max();
         let runtime = longest.unwrap_or(0).max(7);
         write!(
             f,

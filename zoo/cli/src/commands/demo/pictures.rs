@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use image::{DynamicImage, Rgb, RgbImage, imageops};
 use zoo_data::{DataSettings, Source};
-use zoo_deploy::engine::CANDLE;
 use zoo_deploy::{Error, Result, SampleOptions, sample};
 use zoo_pictures::Scale;
 use zoo_runs::directory::losses;
 use zoo_runs::{Observer, Registry, Which, open};
 use zoo_runtimes::Search;
-use zoo_sdk::{Array, Tensors};
+use zoo_sdk::{Array, GraphKind, PortRole, RuntimeId, Tensors};
 
 use super::Demo;
 use super::plan::{DATA, Part};
@@ -85,7 +84,7 @@ fn reconstructions(
         .graphs()
         .map_err(failed())?
         .iter()
-        .any(|g| g.name == "reconstruct")
+        .any(|g| g.kind() == GraphKind::Reconstruct)
     {
         return Ok(None);
     }
@@ -93,10 +92,12 @@ fn reconstructions(
         .and_then(|source| zoo_data::load(&source, &DataSettings::default()))
         .and_then(|data| zoo_data::preview(&data, "test", 1, 10))
         .map_err(zoo_runs::Error::Data)?;
-    let inputs = Tensors::from([("x".to_owned(), images.clone())]);
-    let outputs = session.run("reconstruct", &inputs).map_err(failed())?;
+    let inputs = Tensors::from([(PortRole::Image.to_string(), images.clone())]);
+    let outputs = session
+        .run(GraphKind::Reconstruct.name(), &inputs)
+        .map_err(failed())?;
     let made = outputs
-        .get("x_hat")
+        .get(PortRole::Reconstruction.name())
         .ok_or_else(|| Error::Usage("the graph reconstruct gave no x_hat".to_owned()))?;
     let title = format!("{}: test images and reconstructions", part.plan.title);
     let rows = [("test image", &images), ("reconstruction", made)];
@@ -105,24 +106,24 @@ fn reconstructions(
 
 /// The same noise in candle and in every runtime that was verified, with the differences made visible.
 fn runtimes(registry: &Registry, seed: u64, search: &Search, part: &Part) -> Result<DynamicImage> {
-    let mut names = vec![CANDLE.to_owned()];
+    let mut compared = vec![RuntimeId::Candle];
     for row in &part.verified.results {
-        if !names.contains(&row.runtime) {
-            names.push(row.runtime.clone());
+        if !compared.contains(&row.runtime) {
+            compared.push(row.runtime.clone());
         }
     }
     let mut rows: Vec<(String, Array)> = Vec::new();
-    for name in names {
+    for runtime in compared {
         let mut sampling = SampleOptions::new(&part.exported.dir);
         (sampling.count, sampling.seed) = (10, seed);
-        sampling.runtime = Some(name.clone());
+        sampling.runtime = Some(runtime.clone());
         sampling.search = search.clone();
         let images = sample(registry, &sampling)?.images;
         let candle = rows.first().map(|(_, images)| images);
         let difference = candle
             .map(|candle| amplified(candle, &images))
             .transpose()?;
-        rows.push((name, images));
+        rows.push((runtime.to_string(), images));
         rows.extend(difference);
     }
     let rows: Vec<(&str, &Array)> = rows.iter().map(|(l, i)| (l.as_str(), i)).collect();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use zoo_runs::directory::losses;
+use zoo_sdk::RuntimeId;
 
 use super::Demo;
 use super::plan::{DATA, Done, Part, minutes};
@@ -80,7 +81,7 @@ fn write(out: &mut String, options: &Demo, parts: &[Part], demo: &Done) -> fmt::
         "| model | runtime | comparisons | largest difference | verdict |\n|---|---|---|---|---|"
     )?;
     for part in parts {
-        let mut by_runtime: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        let mut by_runtime: BTreeMap<&RuntimeId, Vec<_>> = BTreeMap::new();
         for row in &part.verified.results {
             by_runtime.entry(&row.runtime).or_default().push(row);
         }

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use zoo_data::KNOWN;
-use zoo_deploy::engine::CANDLE;
 use zoo_graph::Node;
 use zoo_runs::Registry;
 use zoo_runtimes::{Device, LoadOptions, Runtime, Search};
-use zoo_sdk::{DataSpec, Graph, OpenRequest, Port, Tensors};
+use zoo_sdk::{DataSpec, Graph, OpenRequest, Port, RuntimeId, Tensors};
 
 /// What this program finds on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,8 +34,8 @@ pub struct Report {
 /// A runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RuntimeReport {
-    /// Its name.
-    pub name: String,
+    /// Which one.
+    pub name: RuntimeId,
     /// Whether it can be used.
     pub found: bool,
     /// Its version.
@@ -72,24 +71,22 @@ pub struct DataReport {
 /// Looks around. Never fails: what is missing is part of the report.
 pub fn doctor(registry: &Registry, search: &Search) -> Report {
     let mut runtimes = vec![candle(registry)];
-    for (name, runtime) in zoo_runtimes::found(search) {
+    for (id, runtime) in zoo_runtimes::found(search) {
         runtimes.push(match runtime {
             Ok(runtime) => RuntimeReport {
-                name: name.to_owned(),
+                name: id,
                 found: true,
                 version: Some(runtime.version()),
                 path: runtime.path(),
                 devices: devices(runtime.as_ref()),
                 reason: None,
             },
-            Err(error) => missing(name, error.to_string()),
+            Err(error) => missing(id, error.to_string()),
         });
     }
-    for name in ["ort", "candle-onnx"] {
-        if !zoo_runtimes::RUNTIMES.contains(&name) {
-            let reason = format!("this program was built without it; build with --features {name}");
-            runtimes.push(missing(name, reason));
-        }
+    for id in zoo_runtimes::not_built() {
+        let reason = format!("this program was built without it; build with --features {id}");
+        runtimes.push(missing(id, reason));
     }
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -117,9 +114,9 @@ pub fn doctor(registry: &Registry, search: &Search) -> Report {
     }
 }
 
-fn missing(name: &str, reason: String) -> RuntimeReport {
+fn missing(name: RuntimeId, reason: String) -> RuntimeReport {
     RuntimeReport {
-        name: name.to_owned(),
+        name,
         reason: Some(reason),
         ..RuntimeReport::default()
     }
@@ -199,7 +196,7 @@ fn candle(registry: &Registry) -> RuntimeReport {
     let others = ["cuda:0", "metal"].into_iter();
     let others = others.filter(|device| cpu.is_some() && outcome(device) == cpu);
     RuntimeReport {
-        name: CANDLE.to_owned(),
+        name: RuntimeId::Candle,
         found: true,
         devices: std::iter::once("cpu")
             .chain(others)
@@ -278,12 +275,17 @@ mod tests {
             };
             doctor(&zoo_builtins::registry().unwrap(), &nowhere)
         };
-        let runtime = |name: &str| report.runtimes.iter().find(|r| r.name == name).unwrap();
-        assert!(runtime("candle").found && runtime("candle").devices.contains(&"cpu".to_owned()));
-        assert_eq!(runtime("tract").devices, ["cpu"]);
-        assert!(!runtime("ort").found);
+        let runtime = |id: RuntimeId| report.runtimes.iter().find(|r| r.name == id).unwrap();
         assert!(
-            runtime("ort")
+            runtime(RuntimeId::Candle).found
+                && runtime(RuntimeId::Candle)
+                    .devices
+                    .contains(&"cpu".to_owned())
+        );
+        assert_eq!(runtime(RuntimeId::Tract).devices, ["cpu"]);
+        assert!(!runtime(RuntimeId::Ort).found);
+        assert!(
+            runtime(RuntimeId::Ort)
                 .reason
                 .as_ref()
                 .unwrap()
