@@ -168,6 +168,92 @@ fn a_gan_from_training_to_proof() {
 }
 
 #[test]
+fn a_map_between_images_from_training_to_proof() {
+    let place = Place::new();
+    let train = |model: &'static str, out: &'static str, degrade: &'static str| {
+        let data = [
+            "train",
+            model,
+            "--data",
+            "fashion-small",
+            "--out",
+            out,
+            "--steps",
+            "4",
+        ];
+        let small = ["--set", "data.limit=64", "--set", degrade];
+        [&data[..], &small].concat()
+    };
+    let mut small = train("super-resolution", "run", "data.degrade=shrink 3");
+    small.extend(["--set", "channels=4", "--set", "blocks=1"]);
+    place.ok(&small);
+    let measured = place.json(&["eval", "run", "--json"]);
+    let expected = ["psnr", "psnr_bicubic", "ssim", "ssim_bicubic"];
+    assert_eq!(keys(&measured["metrics"]), expected);
+    place.ok(&["export", "run", "--out", "bundle"]);
+    assert!(place.path("bundle/samples.png").is_file());
+    let of_bundle = place.json(&["eval", "bundle", "--json"]);
+    assert_eq!(of_bundle["metrics"], measured["metrics"]);
+
+    // One file serves every size, on every runtime.
+    let verified = place.json(&["verify", "bundle", "--json"]);
+    assert_eq!(verified["ok"], true);
+    let rows = verified["results"].as_array().unwrap();
+    let sizes: Vec<&Json> = rows.iter().map(|row| &row["sizes"]).collect();
+    assert!(sizes.iter().all(|s| s["H"] != s["W"]) && sizes.iter().any(|s| *s != sizes[0]));
+    let timed = place.json(&[
+        "bench",
+        "bundle",
+        "--runtime",
+        "tract",
+        "--time",
+        "1ms",
+        "--batch",
+        "1",
+        "--size",
+        "H=9",
+        "--json",
+    ]);
+    assert_eq!(
+        timed["results"][0]["sizes"],
+        serde_json::json!({"H": 9, "W": 64})
+    );
+    let photo = image::RgbImage::from_fn(17, 11, |x, y| image::Rgb([(x * y) as u8; 3]));
+    photo.save(place.path("photo.png")).unwrap();
+    place.ok(&["translate", "run", "photo.png", "--out", "candle.png"]);
+    place.ok(&["translate", "bundle", "photo.png", "--out", "tract.png"]);
+    let large = |name: &str| image::open(place.path(name)).unwrap().to_luma8();
+    let (candle, tract) = (large("candle.png"), large("tract.png"));
+    assert_eq!(candle.dimensions(), (51, 33));
+    let apart = candle
+        .iter()
+        .zip(tract.iter())
+        .map(|(a, b)| a.abs_diff(*b))
+        .max();
+    assert!(apart <= Some(1), "{apart:?}");
+
+    // Who asks for pairs, and who has no use for them.
+    let refused = |args: &[&str]| {
+        let ended = place.run(args);
+        assert_eq!(ended.code, 2, "{args:?}");
+        ended.stderr
+    };
+    let error = refused(&train("super-resolution", "none", "data.degrade="));
+    assert!(error.contains("holds no pairs"), "{error}");
+    let error = refused(&train("vae", "vae", "data.degrade=shrink 2"));
+    assert!(error.contains("data.degrade makes pairs"), "{error}");
+    let error = refused(&[
+        "translate",
+        "pretrained:vae-fashion",
+        "photo.png",
+        "--out",
+        "x.png",
+    ]);
+    assert!(error.contains("does not map images to images"), "{error}");
+    assert!(!place.path("none").exists() && !place.path("vae").exists());
+}
+
+#[test]
 fn one_onnx_file() {
     let place = Place::new();
     place.train("run", &["--steps", "2"]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use zoo_data::OwnedDataset;
 use zoo_onnx::bundle::{DataEntry, Proof};
 use zoo_onnx::{BundleWriter, Card, Manifest, Variant};
 use zoo_runs::directory::grid_png;
@@ -10,8 +11,8 @@ use zoo_runs::{Registry, Trained, Which, load_data, open, to_safetensors};
 use zoo_runtimes::parity::{Case, Compared, Expected};
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{
-    Array, DataSpec, Description, Elements, EvaluateRequest, GraphInfo, GraphKind, Port, RuntimeId,
-    Session, Silent, Split, Tensors, View,
+    Array, DataSpec, Description, Elements, EvaluateRequest, GraphInfo, GraphKind, Picture, Port,
+    PortRole, RuntimeId, Session, Silent, Split, Stream, Tensors, View,
 };
 
 use crate::draw::draw;
@@ -153,12 +154,22 @@ pub fn export(
         }
         None => None,
     };
+    let test = test_data(&trained, &mut warnings);
+    let picture = match (&test, graph_of(&graphs, GraphKind::Translate)) {
+        (Some(data), Some(info)) => {
+            progress("translating test images");
+            let images = translated(session.as_ref(), &trained, info, data)?;
+            writer.file("samples.png", &grid_png(&images)?.0)?;
+            Some("samples.png".to_owned())
+        }
+        _ => picture,
+    };
     let metrics = metrics(
         &trained,
         session.as_ref(),
+        test.as_ref(),
         options.test_images,
         progress,
-        &mut warnings,
     )?;
     let manifest = Manifest {
         model: trained.model.clone(),
@@ -291,37 +302,77 @@ fn proof(row: &Compared) -> Proof {
     }
 }
 
+/// The data of a run, if they are still there.
+fn test_data(trained: &Trained, warnings: &mut Vec<String>) -> Option<OwnedDataset> {
+    let unmeasured = "not measured on the test images";
+    match load_data(trained.settings.as_ref()?) {
+        Ok(data) if data.spec.sha256 == trained.data.sha256 => Some(data),
+        Ok(data) => {
+            warnings.push(format!(
+                "{unmeasured}: the data {:?} are not those of the training any more",
+                data.spec.name
+            ));
+            None
+        }
+        Err(error) => {
+            warnings.push(format!("{unmeasured}: {error}"));
+            None
+        }
+    }
+}
+
+/// Test images in a picture of what a map from images to images does.
+const TRANSLATED: usize = 12;
+
+/// Inputs, what the model makes of them, and targets, side by side: `[N,C,H,3W]`.
+fn translated(
+    session: &dyn Session,
+    trained: &Trained,
+    info: &GraphInfo,
+    data: &OwnedDataset,
+) -> Result<Array> {
+    let split = data.split("test").map_err(zoo_runs::Error::Data)?;
+    let indices: Vec<usize> = (0..split.len().min(TRANSLATED)).collect();
+    let stream = Stream::new(trained.seed).named("preview");
+    let plugin_error = || Error::plugin(&trained.model);
+    let mut made = Vec::new();
+    for &index in &indices {
+        let Picture { shape, values } = split.example(&data.spec, index, stream, None).image;
+        let [c, h, w] = shape;
+        let x = Array::f32([1, c, h, w], values).map_err(|e| Error::Usage(e.to_string()))?;
+        let inputs = Tensors::from([(PortRole::Image.name().to_owned(), x)]);
+        let mut outputs = session.run(&info.name, &inputs).map_err(plugin_error())?;
+        made.extend(outputs.remove(PortRole::Translation.name()));
+    }
+    let made = made
+        .iter()
+        .map(|y| y.slice(0, 0))
+        .collect::<Option<Vec<_>>>();
+    let made = made.and_then(|rows| Array::stack(&rows, 0));
+    let made =
+        made.ok_or_else(|| Error::Usage(format!("the graph {} gives no images", info.name)))?;
+    zoo_sdk::side_by_side(&split, &data.spec, &indices, stream, &made).map_err(plugin_error())
+}
+
 /// `valid/NAME`: measured while training; `test/NAME`: measured now, on the first images of the test split, whose number
 /// is `test/images`.
 fn metrics(
     trained: &Trained,
     session: &dyn Session,
+    data: Option<&OwnedDataset>,
     images: usize,
     progress: &mut dyn FnMut(&str),
-    warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<String, f64>> {
-    let Some(settings) = &trained.settings else {
+    if trained.settings.is_none() {
         // A bundle says already what was measured where.
         return Ok(trained.metrics.clone());
-    };
+    }
     let known = trained.metrics.iter();
     let mut metrics: BTreeMap<String, f64> = known
         .map(|(name, value)| (format!("valid/{name}"), *value))
         .collect();
-    let loaded = load_data(settings);
-    let data = match loaded {
-        Ok(data) if data.spec.sha256 == trained.data.sha256 => data,
-        Ok(data) => {
-            warnings.push(format!(
-                "not measured on the test images: the data {:?} are not those of the training any more",
-                data.spec.name
-            ));
-            return Ok(metrics);
-        }
-        Err(error) => {
-            warnings.push(format!("not measured on the test images: {error}"));
-            return Ok(metrics);
-        }
+    let Some(data) = data else {
+        return Ok(metrics);
     };
     let split = data.split("test").map_err(zoo_runs::Error::Data)?;
     let split = first(split, images, &data.spec);

@@ -9,10 +9,12 @@ pub mod onnx_file;
 pub mod pretrained;
 mod reference;
 mod sample;
+mod translate;
 mod verify;
 
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use export::{ExportOptions, Exported, export};
 pub use sample::{Known, SampleOptions, Samples, sample};
+pub use translate::{TranslateOptions, Translator};
 pub use verify::{Verification, VerifyOptions, verify};

@@ -107,6 +107,20 @@ pub fn grid(images: &Array, columns: usize, scale: Option<u32>) -> Result<Dynami
     Ok(canvas.finish())
 }
 
+/// The first of images `[N,C,H,W]` in [0, 1], pixel by pixel, with nothing around it.
+///
+/// # Errors
+/// Those of [`grid`].
+pub fn single(images: &Array) -> Result<DynamicImage> {
+    let batch = Batch::new("picture", images)?;
+    let (width, height) = (batch.width as u64, batch.height as u64);
+    let mut canvas = Canvas::new("picture", width, height, GAP_COLOUR)?;
+    if batch.count > 0 {
+        batch.draw(&mut canvas, 0, 0, 0, 1);
+    }
+    Ok(canvas.finish())
+}
+
 /// All images `[N,C,H,W]` in one row.
 ///
 /// # Errors

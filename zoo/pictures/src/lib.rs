@@ -15,7 +15,7 @@ mod plot;
 mod thumbnail;
 
 pub use animation::{drawing, save_gif};
-pub use grid::{beside, grid, square, strip};
+pub use grid::{beside, grid, single, square, strip};
 pub use plot::{Scale, Series, plot};
 pub use thumbnail::thumbnail;
 

@@ -28,6 +28,7 @@ mod runtime;
 mod sample;
 mod serve_plugin;
 mod train;
+mod translate;
 mod verify;
 
 const START: &str = "\
@@ -61,6 +62,7 @@ pub enum Command {
     Train(train::Train),
     Eval(eval::Eval),
     Sample(sample::Sample),
+    Translate(translate::Translate),
     Export(export::Export),
     Verify(verify::Verify),
     Bench(bench::Bench),
@@ -151,6 +153,7 @@ pub fn run(cli: Cli) -> Result {
         Command::Train(args) => train::run(args, globals),
         Command::Eval(args) => eval::run(args, globals),
         Command::Sample(args) => sample::run(args, globals),
+        Command::Translate(args) => translate::run(args, globals),
         Command::Export(args) => export::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
         Command::Bench(args) => bench::run(args, globals),
