@@ -17,6 +17,7 @@ mod optim;
 mod params;
 mod plugin;
 mod recorder;
+mod settings;
 pub mod testing;
 mod trace;
 pub mod train;

@@ -14,7 +14,7 @@ use crate::{
     Error, GraphFn, Model, Net, Params, Result, Value,
     array::{array_of, tensor_of},
     device::device,
-    memory, trace,
+    memory, settings, trace,
     train::{self, Batches, TrainConfig},
     value::without_gradients,
 };
@@ -33,7 +33,7 @@ macro_rules! export_plugin {
 /// The weights and buffers that a training of `M` with this seed starts from.
 pub fn fresh<M: Model>(config: &M::Config, data: &DataSpec, seed: u64) -> Result<Tensors> {
     let params = Params::fresh(seed, &Device::Cpu);
-    let model = M::new(config, data)?;
+    let model = settings::model_of::<M>(config, data)?;
     train::make(&model, &params, data, &Arc::default())?;
     params.snapshot()
 }
@@ -95,8 +95,6 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
 
 /// The model in the recommended settings, for [`SHOWN_IMAGE`].
 fn shown<M: Model>() -> Result<M> {
-    let config = serde_json::from_value(defaults::<M>(&[])["model"].take())
-        .map_err(|e| Error::input(format!("model settings: {e}")))?;
     let data = DataSpec {
         name: String::new(),
         image: SHOWN_IMAGE,
@@ -105,7 +103,7 @@ fn shown<M: Model>() -> Result<M> {
         sha256: String::new(),
         licence: None,
     };
-    M::new(&config, &data)
+    settings::model(&defaults::<M>(&[])["model"], &data)
 }
 
 /// Signatures of all graphs of a model.
@@ -163,11 +161,9 @@ struct ModelSession<M> {
 
 impl<M: Model> ModelSession<M> {
     fn new(request: &OpenRequest) -> Result<Self> {
-        let config: M::Config = serde_json::from_value(request.model.clone())
-            .map_err(|e| Error::input(format!("model settings: {e}")))?;
         let device = device(&request.device)?;
         let params = Params::given(request.weights.clone(), &device);
-        let model = M::new(&config, &request.data)?;
+        let model: M = settings::model(&request.model, &request.data)?;
         let threads = pool(request.threads)?;
         threads.install(|| train::make(&model, &params, &request.data, &Arc::default()))?;
         Ok(Self {
