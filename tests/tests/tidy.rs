@@ -8,6 +8,8 @@ use std::{
     process::Command,
 };
 
+#[path = "tidy/architecture.rs"]
+mod architecture;
 #[path = "tidy/modules.rs"]
 mod modules;
 #[path = "tidy/vocabulary.rs"]

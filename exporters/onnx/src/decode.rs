@@ -78,7 +78,7 @@ pub fn decode(bytes: &[u8]) -> Result<Model> {
     })
 }
 
-/// Range and distribution of a port, from the metadata.
+/// Range, distribution and description of a port, from the metadata.
 fn describe(port: &mut Port, side: &str, keys: &BTreeMap<&String, &String>) -> Result<()> {
     let get = |what: &str| {
         let key = format!("{side}.{}.{what}", port.name);
@@ -99,6 +99,7 @@ fn describe(port: &mut Port, side: &str, keys: &BTreeMap<&String, &String>) -> R
         },
     };
     (port.distribution, port.range) = (distribution, range);
+    port.description = get("description").map(|(_, text)| text.to_owned());
     Ok(())
 }
 
@@ -308,6 +309,7 @@ mod tests {
         net.node("kind", "Identity", &["label"], &[]);
         let mut graph = net.outputs(&["turned", "two", "kind"]);
         graph.outputs[0].range = Some([-1.5, 1.0]);
+        graph.outputs[0].description = Some("an angle".into());
         graph
     }
 

@@ -20,7 +20,7 @@ pub const OPSET: i64 = 17;
 /// Encodes a graph as it stands: no lowering, no checking ([`export`](crate::export) does both).
 ///
 /// `metadata` becomes `metadata_props` in its order, followed by what the graph says of its ports: `input.z.distribution`
-/// (`normal` or `uniform`) and `input.x.range` (`[0,1]`), and `output.` likewise.
+/// (`normal` or `uniform`), `input.x.range` (`[0,1]`) and `input.t.description`, and `output.` likewise.
 pub fn encode(graph: &Graph, metadata: &[(String, String)]) -> Vec<u8> {
     let mut props = metadata.to_vec();
     for (key, value) in port_metadata(graph) {
@@ -46,7 +46,7 @@ pub fn encode(graph: &Graph, metadata: &[(String, String)]) -> Vec<u8> {
     model.encode_to_vec()
 }
 
-/// Ranges and distributions as key and value.
+/// Ranges, distributions and descriptions as key and value.
 fn port_metadata(graph: &Graph) -> Vec<(String, String)> {
     let inputs = graph.inputs.iter().map(|port| ("input", port));
     let outputs = graph.outputs.iter().map(|port| ("output", port));
@@ -64,6 +64,9 @@ fn port_metadata(graph: &Graph) -> Vec<(String, String)> {
                 format!("{side}.{}.range", port.name),
                 format!("[{low},{high}]"),
             ));
+        }
+        if let Some(text) = &port.description {
+            entries.push((format!("{side}.{}.description", port.name), text.clone()));
         }
     }
     entries

@@ -53,13 +53,8 @@ pub enum Error {
     #[error(transparent)]
     Graph(#[from] zoo_graph::Error),
     /// A file of a bundle cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] zoo_files::Error),
     /// A file of a bundle is not what it should be.
     #[error("{}: {reason}", path.display())]
     Bundle {
@@ -105,11 +100,6 @@ impl Error {
             value: value.into(),
             reason: reason.into(),
         }
-    }
-
-    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { path, source }
     }
 
     pub(crate) fn bundle(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {

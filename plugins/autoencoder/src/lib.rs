@@ -139,17 +139,11 @@ impl Model for Autoencoder {
     const TASK: Task = Task::Represent;
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        if config.latent == 0 {
-            return Err(Error::input("model.latent must be at least 1"));
-        }
-        let most = match config.corruption {
-            Corruption::Masking => 1.0,
-            Corruption::Off | Corruption::Gaussian => f64::MAX,
-        };
-        if !(0.0..=most).contains(&config.amount) {
-            return Err(Error::input(
-                "model.amount must not be negative, and at most 1 with model.corruption = \"masking\"",
-            ));
+        if config.corruption == Corruption::Masking && config.amount > 1.0 {
+            return Err(Error::input(format!(
+                "model.amount = {} must be at most 1 with model.corruption = \"masking\": it is a share of the pixels",
+                config.amount
+            )));
         }
         let coder = Coder {
             arch: config.arch,

@@ -13,7 +13,7 @@ use crate::{Direction, Flow, GRAPHS, graphs};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Couplings; which half moves changes from one to the next.
+    /// Couplings; which half moves changes from one to the next, so that two move every dimension.
     #[schemars(range(min = 2))]
     pub couplings: usize,
     /// Width of each hidden layer of a coupling's network.
@@ -157,11 +157,6 @@ impl Model for Nice {
     };
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        if config.couplings < 2 || config.hidden.contains(&0) {
-            return Err(Error::input(
-                "model.couplings must be at least 2, so that every dimension moves, and model.hidden at least 1",
-            ));
-        }
         if !data.pixels().is_multiple_of(2) {
             return Err(Error::input(format!(
                 "images of {:?} do not fall into two halves: nice takes an even number of values",

@@ -264,17 +264,7 @@ impl Model for RealNvp {
     };
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        let Config {
-            scales,
-            couplings,
-            channels,
-            ..
-        } = *config;
-        if !(1..=6).contains(&scales) || couplings < 2 || channels == 0 {
-            return Err(Error::input(
-                "model.scales must be 1 to 6, model.couplings at least 2, model.channels at least 1",
-            ));
-        }
+        let Config { scales, .. } = *config;
         let ([_, h, w], factor) = (data.image, 1usize << (scales - 1));
         if h % factor != 0 || w % factor != 0 {
             return Err(Error::input(format!(

@@ -12,8 +12,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Autoregressive, Batch, DataSpec, Error, GraphFn, Info, List, Losses, Metrics, Model,
-    ModelPlugin, Net, Phase, Plugin, Result, StepCx, Value, dist,
+    Autoregressive, Batch, DataSpec, GraphFn, Info, List, Losses, Metrics, Model, ModelPlugin, Net,
+    Phase, Plugin, Result, StepCx, Value, dist,
 };
 
 /// Settings of [`Fvbn`].
@@ -71,9 +71,6 @@ impl Model for Fvbn {
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let d: usize = data.image.iter().product();
         let context = config.context.unwrap_or(d);
-        if context == 0 {
-            return Err(Error::input("model.context must be at least 1"));
-        }
         Ok(Self {
             image: data.image,
             context,

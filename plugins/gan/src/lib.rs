@@ -31,7 +31,7 @@ pub struct Config {
     #[schemars(range(min = 1))]
     pub channels: usize,
     /// Doublings of height and width from the smallest feature maps to the image.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 8))]
     pub doublings: u32,
     /// What both minimise.
     pub loss: Loss,
@@ -271,15 +271,6 @@ impl Model for Gan {
     };
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        if config.latent == 0
-            || config.doublings == 0
-            || config.doublings > 8
-            || config.channels >> (config.doublings - 1) == 0
-        {
-            return Err(Error::input(
-                "model.latent must be at least 1, model.doublings 1 to 8, model.channels at least 2^(doublings - 1)",
-            ));
-        }
         if !config.channels.is_multiple_of(1 << (config.doublings - 1)) {
             return Err(Error::input(format!(
                 "model.channels = {} cannot be halved {} times",
@@ -304,12 +295,6 @@ impl Model for Gan {
             (None, Loss::WganGp) => Norm::Layer,
             (None, _) => Norm::Batch,
         };
-        let weight = |w: f64| w >= 0.0 && w.is_finite();
-        if !weight(config.gradient_penalty) || !weight(config.r1) {
-            return Err(Error::input(
-                "model.gradient_penalty and model.r1 must not be negative",
-            ));
-        }
         Ok(Self {
             config: config.clone(),
             image: data.image,

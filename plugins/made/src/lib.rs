@@ -16,8 +16,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Autoregressive, Batch, DataSpec, Device, Error, GraphFn, Info, Init, List, Losses, Metrics,
-    Mode, Model, ModelPlugin, Net, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
+    Autoregressive, Batch, DataSpec, Device, GraphFn, Info, Init, List, Losses, Metrics, Mode,
+    Model, ModelPlugin, Net, Phase, Plugin, Result, StepCx, Stream, Tensor, Value,
     dist::{self, nll_loss},
     loss::bernoulli_nll,
     stack,
@@ -28,7 +28,7 @@ use zoo_nn::{
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Units of each hidden layer.
-    #[schemars(inner(range(min = 1)))]
+    #[schemars(length(min = 1), inner(range(min = 1)))]
     pub hidden: Vec<usize>,
     /// Times that the hidden units' degrees are drawn.
     #[schemars(range(min = 1))]
@@ -176,11 +176,6 @@ impl Model for Made {
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let d: usize = data.image.iter().product();
-        if config.hidden.is_empty() || config.hidden.contains(&0) || config.masks == 0 {
-            return Err(Error::input(
-                "model.hidden must have at least one layer, and its layers and model.masks be at least 1",
-            ));
-        }
         // Part of the model, as its settings are: the same for every seed of a training.
         let degrees = (0..config.masks)
             .map(|mask| degrees(d, &config.hidden, Stream::new(mask as u64)))

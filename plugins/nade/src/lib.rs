@@ -13,8 +13,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Autoregressive, Batch, DataSpec, Error, GraphFn, Info, List, Losses, Metrics, Model,
-    ModelPlugin, Net, Phase, Plugin, Result, StepCx, Value, dist,
+    Autoregressive, Batch, DataSpec, GraphFn, Info, List, Losses, Metrics, Model, ModelPlugin, Net,
+    Phase, Plugin, Result, StepCx, Value, dist,
 };
 
 /// Settings of [`Nade`].
@@ -76,13 +76,9 @@ impl Model for Nade {
     };
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        let h = config.hidden;
-        if h == 0 {
-            return Err(Error::input("model.hidden must be at least 1"));
-        }
         Ok(Self {
             image: data.image,
-            hidden: h,
+            hidden: config.hidden,
         })
     }
 

@@ -119,12 +119,6 @@ impl Model for PixelCnnPp {
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
         let [colours, height, width] = data.image;
-        if !(1..=3).contains(&config.resolutions) {
-            return Err(Error::input(format!(
-                "model.resolutions must be from 1 to 3, not {}",
-                config.resolutions
-            )));
-        }
         let step = 1 << (config.resolutions - 1);
         if height % step != 0 || width % step != 0 {
             return Err(Error::input(format!(
@@ -133,14 +127,8 @@ impl Model for PixelCnnPp {
                 config.resolutions
             )));
         }
-        if !(0.0..1.0).contains(&config.dropout) {
-            return Err(Error::input(format!(
-                "model.dropout must be from 0 to 0.9, not {}",
-                config.dropout
-            )));
-        }
         let pixel = match (config.likelihood, colours) {
-            (Likelihood::Logistics, 1 | 3) => PixelDistribution::logistics(config.components)?,
+            (Likelihood::Logistics, 1 | 3) => PixelDistribution::logistics(config.components),
             (Likelihood::Bernoulli, 1) => PixelDistribution::BINARY,
             (likelihood, _) => {
                 return Err(Error::input(format!(

@@ -189,9 +189,9 @@ impl<L: Layer> Model for PixelRnn<L> {
         let [colours, _, _] = data.image;
         let pixel = PixelDistribution::new(config.likelihood, config.levels, data.binarization)?;
         let (wide, head, k) = (config.channels, config.head, config.first_kernel);
-        if wide % 2 != 0 || wide == 0 {
+        if wide % 2 != 0 {
             return Err(Error::input(format!(
-                "model.channels must be even and at least 2, not {wide}: a state has half as many"
+                "model.channels must be even, not {wide}: a state has half as many"
             )));
         }
         check_masked(

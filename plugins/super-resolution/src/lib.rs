@@ -128,9 +128,6 @@ impl Model for SuperResolution {
                 [colours, h, w]
             )));
         }
-        if config.channels == 0 {
-            return Err(Error::input("model.channels must be at least 1"));
-        }
         Ok(Self {
             config: config.clone(),
             colours,

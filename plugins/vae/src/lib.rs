@@ -13,8 +13,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Plugin,
-    Port, Result, StepCx, Value,
+    Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, ModelPlugin, Net, Phase, Plugin, Port,
+    Result, StepCx, Value,
     loss::{
         bernoulli_nll, gaussian_nll, kl_standard_normal, reparameterise, standard_normal_log_prob,
     },
@@ -186,20 +186,6 @@ impl Model for Vae {
     };
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        if config.latent == 0 || config.importance_samples == 0 {
-            return Err(Error::input(
-                "model.latent and model.importance_samples must be at least 1",
-            ));
-        }
-        if !(config.std > 0.0
-            && config.std.is_finite()
-            && config.beta >= 0.0
-            && config.beta.is_finite())
-        {
-            return Err(Error::input(
-                "model.std must be above 0, model.beta not negative",
-            ));
-        }
         let coder = Coder {
             arch: config.arch,
             image: data.image,

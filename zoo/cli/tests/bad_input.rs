@@ -295,7 +295,7 @@ fn replace(bundle: &Path, name: &str, bytes: &[u8]) {
     let text = fs::read_to_string(&path).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     let old = manifest["files"][name].as_str().unwrap();
-    fs::write(&path, text.replace(old, &zoo_onnx::bundle::sha256(bytes))).unwrap();
+    fs::write(&path, text.replace(old, &zoo_files::sha256(bytes))).unwrap();
     fs::write(bundle.join(name), bytes).unwrap();
 }
 

@@ -149,6 +149,10 @@ pub(crate) fn check(subject: &Subject<'_>, report: &mut Report) {
         "refuses unknown settings by name",
         unknown_settings(subject),
     );
+    report.add(
+        "refuses settings out of their range by name",
+        out_of_range(subject),
+    );
     report.add("refuses data without training images", no_images(subject));
     report.add("lowers its loss", loss_falls(subject));
     report.add(
@@ -171,23 +175,54 @@ pub(crate) fn check(subject: &Subject<'_>, report: &mut Report) {
     );
 }
 
+/// That a training is refused, by the setting's name, in which a setting has this value.
+fn refuses(subject: &Subject<'_>, table: &str, key: &str, value: Json) -> Outcome {
+    let mut request = subject.request(1, 1);
+    let settings = match table {
+        "model" => &mut request.model,
+        _ => &mut request.train,
+    };
+    let what = format!("{table}.{key} = {value}");
+    settings[key] = value;
+    let result = subject
+        .plugin
+        .train(&request, &subject.data.view(), &mut Silent);
+    refused(result, &what, &[key])
+}
+
 fn unknown_settings(subject: &Subject<'_>) -> Outcome {
-    for table in ["model", "train"] {
-        let mut request = subject.request(1, 1);
-        let settings = if table == "model" {
-            &mut request.model
-        } else {
-            &mut request.train
-        };
-        settings["no_such_setting"] = json!(1);
-        let result = subject
-            .plugin
-            .train(&request, &subject.data.view(), &mut Silent);
-        refused(
-            result,
-            &format!("an unknown setting under {table}"),
-            &["no_such_setting"],
-        )?;
+    ["model", "train"]
+        .into_iter()
+        .try_for_each(|table| refuses(subject, table, "no_such_setting", json!(1)))
+}
+
+/// The schema of every setting says its range: no number beyond one may start a training.
+fn out_of_range(subject: &Subject<'_>) -> Outcome {
+    let description = subject.plugin.describe();
+    let schemas = [
+        ("model", &description.model_schema),
+        ("train", &description.train_schema),
+    ];
+    for (table, schema) in schemas {
+        for (key, setting) in schema["properties"].as_object().into_iter().flatten() {
+            let whole = setting["type"].to_string().contains("integer");
+            let beyond = [
+                ("minimum", -1.0),
+                ("exclusiveMinimum", 0.0),
+                ("maximum", 1.0),
+                ("exclusiveMaximum", 0.0),
+            ];
+            for (bound, step) in beyond {
+                let Some(bound) = setting[bound].as_f64() else {
+                    continue;
+                };
+                let value = match whole {
+                    true => json!((bound + step) as i64),
+                    false => json!(bound + step),
+                };
+                refuses(subject, table, key, value)?;
+            }
+        }
     }
     Ok(())
 }

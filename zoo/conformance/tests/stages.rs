@@ -194,6 +194,29 @@ fn a_stage_has_its_own_length_and_settings_and_leaves_the_rest_alone() {
 }
 
 #[test]
+fn settings_of_a_stage_have_the_ranges_of_the_whole() {
+    let data = Synthetic::new(8);
+    let refused = |train: serde_json::Value| {
+        let request = TrainRequest { train, ..request() };
+        let plugin = ModelPlugin::<TwoStage>::default();
+        let report = plugin.train(&request, &data.view(), &mut Recorder::default());
+        report.unwrap_err().to_string()
+    };
+    let rate = json!({"steps": 1, "prior": {"learning_rate": 0.0}});
+    assert_eq!(
+        refused(rate),
+        "`train.prior.learning_rate` = 0.0: expected a number (above 0.0) or none"
+    );
+    let repeats = json!({"steps": 1, "autoencoder": {"repeats": 0}});
+    assert_eq!(
+        refused(repeats),
+        "`train.autoencoder.repeats` = 0: expected an integer (at least 1) or none"
+    );
+    let endless = json!({"epochs": null, "autoencoder": {"epochs": 1}});
+    assert!(refused(endless).starts_with("train.prior.epochs: one of"));
+}
+
+#[test]
 fn each_stage_resumes_bit_for_bit() {
     let (_, whole) = train(&request(), None);
     let last = whole.checkpoints.last();

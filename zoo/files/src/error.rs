@@ -35,7 +35,9 @@ impl Error {
 /// The system's answer, and the way out where there is a usual one.
 fn hint(error: &io::Error) -> String {
     let hint = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, then use --resume",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some space and try again; a training goes on with --resume"
+        }
         ErrorKind::ReadOnlyFilesystem => "choose a folder that can be written",
         ErrorKind::PermissionDenied => "check the permissions, or choose another folder",
         ErrorKind::NotFound => "check the path",

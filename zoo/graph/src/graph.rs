@@ -106,6 +106,9 @@ pub struct Port {
     /// For noise: what to draw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distribution: Option<Distribution>,
+    /// What the values mean, where the name does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 impl Port {
@@ -117,6 +120,7 @@ impl Port {
             dtype,
             range: None,
             distribution: None,
+            description: None,
         }
     }
 
@@ -180,6 +184,22 @@ impl Port {
     /// Whether it is a [`count`](Self::count).
     pub fn is_count(&self) -> bool {
         self.dtype == DType::I64 && self.shape.is_empty()
+    }
+
+    /// Values of a caller's choice within `[least, most]`, f32 `[N, dims...]`: a time, a strength.
+    pub fn bounded(name: impl Into<String>, dims: &[usize], range: [f64; 2]) -> Self {
+        Self {
+            range: Some(range),
+            ..Self::batched(name, dims)
+        }
+    }
+
+    /// The port, with a sentence on what its values mean.
+    pub fn described(self, description: impl Into<String>) -> Self {
+        Self {
+            description: Some(description.into()),
+            ..self
+        }
     }
 
     /// Unbounded f32, `[N, dims...]`.

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Port;
+use crate::{DType, Distribution, Port};
 
 /// An enum of fixed names, and of any other. A known name is always read as its own variant: the other one can be made
 /// by reading alone.
@@ -174,6 +174,25 @@ impl Port {
             role => role,
         }
     }
+
+    /// What its values mean: as its author says, or as its role does.
+    pub fn meaning(&self) -> Option<&str> {
+        let own = self.description.as_deref();
+        own.or_else(|| self.role().meaning())
+    }
+
+    /// Which values it takes or gives, for people: `standard normal noise`, `[0, 1]`; none where any will do.
+    pub fn values(&self) -> Option<String> {
+        match (self.distribution, self.range) {
+            (Some(Distribution::Normal), _) => Some("standard normal noise".into()),
+            (Some(Distribution::Uniform), _) => Some("uniform noise in [0, 1)".into()),
+            (None, Some([low, high])) if self.dtype == DType::I64 => {
+                Some(format!("{low} to {high}"))
+            }
+            (None, Some([low, high])) => Some(format!("[{low}, {high}]")),
+            (None, None) => None,
+        }
+    }
 }
 
 impl PortRole {
@@ -237,5 +256,26 @@ mod tests {
         assert_eq!(role(Port::image("mask", [1, 2, 2])), PortRole::Mask);
         let own = role(Port::batched("energy", &[]));
         assert_eq!((own.name(), own.meaning()), ("energy", None));
+    }
+
+    #[test]
+    fn a_port_says_which_values_it_takes_and_what_they_mean() {
+        let told = |port: Port| (port.values(), port.meaning().map(str::to_owned));
+        let text = |text: &str| Some(text.to_owned());
+        let time = Port::bounded("t", &[], [0.0, 0.5]);
+        assert_eq!(told(time.clone()), (text("[0, 0.5]"), None));
+        let time = time.described("the time, 0 for images");
+        assert_eq!(
+            told(time.clone()),
+            (text("[0, 0.5]"), text("the time, 0 for images"))
+        );
+        assert_eq!(time.role(), PortRole::from("t"));
+        let label = Port::label("label", 10);
+        assert_eq!(told(label), (text("0 to 9"), text("classes")));
+        let label = Port::label("label", 10).described("the digit");
+        assert_eq!(label.meaning(), Some("the digit"));
+        let noise = told(Port::uniform("u", &[2]));
+        assert_eq!(noise.0, text("uniform noise in [0, 1)"));
+        assert_eq!(told(Port::batched("energy", &[])), (None, None));
     }
 }

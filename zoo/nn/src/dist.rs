@@ -59,16 +59,11 @@ impl PixelDistribution {
         kind: Kind::Bernoulli,
     };
 
-    /// Colours that have parameters of their own, of images made binary so. `levels`, 2 to 256, are those of [`Likelihood::Softmax`].
+    /// Colours that have parameters of their own, of images made binary so. `levels` are those of [`Likelihood::Softmax`]: a setting of the range 2 to 256.
     ///
     /// # Errors
-    /// Of levels out of range, and of several levels for images that have two.
+    /// Of several levels for images that have two.
     pub fn new(likelihood: Likelihood, levels: usize, binarization: Binarization) -> Result<Self> {
-        if !(2..=256).contains(&levels) {
-            return Err(Error::input(format!(
-                "model.levels must be from 2 to 256, not {levels}"
-            )));
-        }
         if likelihood == Likelihood::Softmax && levels > 2 && binarization != Binarization::None {
             return Err(Error::input(format!(
                 "model.likelihood = \"softmax\" predicts {levels} levels, but data.binarization = {:?} leaves two: set it to \"none\"",
@@ -84,15 +79,10 @@ impl PixelDistribution {
 
     /// A mixture of `components` discretised logistics for 8-bit pixels of one colour or three (Salimans et al., 2017): see
     /// [`loss::logistic_mixture_rows`]. The colours of a pixel share its parameters; each depends on those before.
-    pub fn logistics(components: usize) -> Result<Self> {
-        if components == 0 {
-            return Err(Error::input(
-                "model.components must be at least 1: a mixture needs a component",
-            ));
-        }
-        Ok(Self {
+    pub const fn logistics(components: usize) -> Self {
+        Self {
             kind: Kind::Logistics(components),
-        })
+        }
     }
 
     /// Parameters for one colour of one pixel: feature maps that a network gives for each. Of logistics, those of a pixel of one colour.
@@ -314,8 +304,8 @@ mod tests {
 
     fn pixels() -> [PixelDistribution; 5] {
         [
-            PixelDistribution::logistics(1).unwrap(),
-            PixelDistribution::logistics(3).unwrap(),
+            PixelDistribution::logistics(1),
+            PixelDistribution::logistics(3),
             PixelDistribution::BINARY,
             PixelDistribution::new(Likelihood::Softmax, 2, Binarization::Dynamic).unwrap(),
             PixelDistribution::new(Likelihood::Softmax, 5, Binarization::None).unwrap(),
@@ -370,7 +360,7 @@ mod tests {
     #[test]
     fn a_colour_is_drawn_given_those_before() {
         let components = 2;
-        let pixel = PixelDistribution::logistics(components).unwrap();
+        let pixel = PixelDistribution::logistics(components);
         let p = pixel.maps(3);
         let parameters = three_colours(components);
         let of = |colours: &[[usize; 3]]| -> Vec<f64> {
@@ -419,7 +409,7 @@ mod tests {
 
     #[test]
     fn given_colours_stay_and_the_others_follow_them() {
-        let pixel = PixelDistribution::logistics(2).unwrap();
+        let pixel = PixelDistribution::logistics(2);
         let n = 2;
         let parameters = value(three_colours(2).repeat(n), &[n, 20]);
         // The second image is given another red.
@@ -473,8 +463,6 @@ mod tests {
                 }
             }
         }
-        assert!(PixelDistribution::new(Likelihood::Softmax, 1, Binarization::None).is_err());
-        assert!(PixelDistribution::new(Likelihood::Softmax, 257, Binarization::None).is_err());
         for binarization in [
             Binarization::Threshold,
             Binarization::Dynamic,
@@ -483,6 +471,5 @@ mod tests {
             let error = PixelDistribution::new(Likelihood::Softmax, 3, binarization).unwrap_err();
             assert!(error.to_string().contains("set it to \"none\""), "{error}");
         }
-        assert!(PixelDistribution::logistics(0).is_err());
     }
 }

@@ -18,6 +18,7 @@ mod params;
 mod plugin;
 pub mod quality;
 mod recorder;
+mod settings;
 pub mod testing;
 mod trace;
 pub mod train;

@@ -100,7 +100,11 @@ impl Phase {
     }
 
     /// With so many updates in a step, such as those of a critic.
+    ///
+    /// # Panics
+    /// For none.
     pub const fn repeated(self, repeats: u64) -> Self {
+        assert!(repeats > 0, "a phase has at least one update in a step");
         Self { repeats, ..self }
     }
 

@@ -48,15 +48,7 @@ impl Coder {
     pub fn check(&self) -> Result<()> {
         let (halvings, [_, h, w]) = (self.channels.len(), self.image);
         let even = |side: usize| side.is_multiple_of(1 << halvings.min(16));
-        let mut sizes = self
-            .hidden
-            .iter()
-            .chain(&self.channels)
-            .chain([&self.dense]);
         match self.arch {
-            _ if sizes.any(|&size| size == 0) => Err(Error::input(
-                "model.hidden, channels and dense must be at least 1",
-            )),
             Arch::Conv if halvings == 0 => Err(Error::input(
                 "model.channels must not be empty with model.arch = \"conv\"",
             )),

@@ -14,7 +14,7 @@ use crate::{
     Error, GraphFn, Model, Net, Params, Result, Value,
     array::{array_of, tensor_of},
     device::device,
-    memory, trace,
+    memory, settings, trace,
     train::{self, Batches, TrainConfig},
     value::without_gradients,
 };
@@ -33,7 +33,7 @@ macro_rules! export_plugin {
 /// The weights and buffers that a training of `M` with this seed starts from.
 pub fn fresh<M: Model>(config: &M::Config, data: &DataSpec, seed: u64) -> Result<Tensors> {
     let params = Params::fresh(seed, &Device::Cpu);
-    let model = M::new(config, data)?;
+    let model = settings::model_of::<M>(config, data)?;
     train::make(&model, &params, data, &Arc::default())?;
     params.snapshot()
 }
@@ -96,9 +96,7 @@ impl<M: Model + 'static> Plugin for ModelPlugin<M> {
 
 /// The model in the recommended settings, for [`SHOWN_IMAGE`].
 fn shown<M: Model>() -> Result<M> {
-    let mut defaults = defaults::<M>(&[]);
-    let config = serde_json::from_value(defaults["model"].take())
-        .map_err(|e| Error::input(format!("model settings: {e}")))?;
+    let defaults = defaults::<M>(&[]);
     let degrade = defaults["data"]["degrade"].as_str().unwrap_or_default();
     let data = DataSpec {
         degrade: degrade.parse().map_err(Error::input)?,
@@ -106,7 +104,7 @@ fn shown<M: Model>() -> Result<M> {
         classes: (0..10).map(|class| class.to_string()).collect(),
         ..DataSpec::default()
     };
-    M::new(&config, &data)
+    settings::model(&defaults["model"], &data)
 }
 
 /// Signatures of all graphs of a model.
@@ -164,11 +162,9 @@ struct ModelSession<M> {
 
 impl<M: Model> ModelSession<M> {
     fn new(request: &OpenRequest) -> Result<Self> {
-        let config: M::Config = serde_json::from_value(request.model.clone())
-            .map_err(|e| Error::input(format!("model settings: {e}")))?;
         let device = device(&request.device)?;
         let params = Params::given(request.weights.clone(), &device);
-        let model = M::new(&config, &request.data)?;
+        let model: M = settings::model(&request.model, &request.data)?;
         let threads = pool(request.threads)?;
         threads.install(|| train::make(&model, &params, &request.data, &Arc::default()))?;
         Ok(Self {

@@ -9,7 +9,7 @@ use zoo_sdk::{Binarization, DataSpec, Stream};
 
 use crate::{
     Autoregressive, Batch, Error, Field, Init, List, Losses, Mode, Model, Net, Params, Result,
-    StepCx, Value, dist::PixelDistribution, train::make,
+    StepCx, Value, dist::PixelDistribution, settings, train::make,
 };
 
 /// A model for images `[C,H,W]` of `classes` classes, and random weights for it, `factor` times the usual ones: small weights hide faults. Those that start at 0 are
@@ -28,7 +28,7 @@ pub fn random<M: Model>(
         sha256: String::new(),
         ..DataSpec::default()
     };
-    let model = M::new(config, &data)?;
+    let model: M = settings::model_of(config, &data)?;
     let params = Params::fresh(5, &Device::Cpu);
     make(&model, &params, &data, &Arc::default())?;
     let mut weights = params.snapshot()?;

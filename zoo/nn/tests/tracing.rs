@@ -461,3 +461,20 @@ fn an_output_called_like_an_input_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn values_to_record_with_are_within_their_bounds() {
+    let seen = std::cell::Cell::new(false);
+    let graph = record(
+        &[Port::bounded("t", &[8], [2.0, 3.0])],
+        &[Port::batched("y", &[8])],
+        |io| {
+            let values = io[0].to_vec().unwrap();
+            assert!(values.iter().all(|t| (2.0..=3.0).contains(t)), "{values:?}");
+            seen.set(true);
+            vec![io[0].relu()]
+        },
+    );
+    assert!(seen.get());
+    assert_eq!(graph.unwrap().inputs[0].range, Some([2.0, 3.0]));
+}

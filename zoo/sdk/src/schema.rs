@@ -19,7 +19,7 @@ pub struct Schema<'a> {
 /// A value that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misfit {
-    /// The dotted key within the table that was checked; empty where that is no table at all.
+    /// The dotted key, from the table's name on.
     pub key: String,
     /// The value there, as JSON; `nothing` where it is missing.
     pub value: String,
@@ -35,6 +35,12 @@ impl fmt::Display for Misfit {
             expected,
         } = self;
         write!(f, "`{key}` = {value}: expected {expected}")
+    }
+}
+
+impl From<Misfit> for crate::Error {
+    fn from(misfit: Misfit) -> Self {
+        Self::input(misfit.to_string())
     }
 }
 
@@ -178,14 +184,14 @@ impl<'a> Schema<'a> {
         this.accept(value, 0).ok_or_else(|| this.expected(0))
     }
 
-    /// As [`Self::check`] for a table of settings, where what is wrong is told of the one setting at fault.
+    /// As [`Self::check`] for the table of settings called `name`, where what is wrong is told of the one setting at fault.
     ///
     /// # Errors
     /// The first setting that does not fit, in the table's order.
-    pub fn check_table(self, table: &Json) -> Result<Json, Misfit> {
+    pub fn check_table(self, name: &str, table: &Json) -> Result<Json, Misfit> {
         self.check(table).map_err(|expected| {
-            self.misfit(table, "", 0).unwrap_or(Misfit {
-                key: String::new(),
+            self.misfit(table, name, 0).unwrap_or(Misfit {
+                key: name.to_owned(),
                 value: table.to_string(),
                 expected,
             })
@@ -196,10 +202,7 @@ impl<'a> Schema<'a> {
     fn misfit(self, table: &Json, prefix: &str, depth: usize) -> Option<Misfit> {
         let this = self.resolve();
         let known = this.properties();
-        let key_of = |name: &str| match prefix {
-            "" => name.to_owned(),
-            prefix => format!("{prefix}.{name}"),
-        };
+        let key_of = |name: &str| format!("{prefix}.{name}");
         for (name, value) in table.as_object().filter(|_| depth <= MAX_DEPTH)? {
             let Some(schema) = this.property(name) else {
                 if this.node.get("additionalProperties") == Some(&Json::Bool(false)) {
@@ -489,7 +492,7 @@ mod tests {
         });
         let told = |table: Json| {
             Schema::new(&schema)
-                .check_table(&table)
+                .check_table("model", &table)
                 .map_err(|m| m.to_string())
         };
         let good = json!({"rate": 1, "net": {"width": 3}});
@@ -497,18 +500,21 @@ mod tests {
         for (table, text) in [
             (
                 json!({"rate": 0, "net": {}}),
-                "`rate` = 0: expected a number (above 0.0)",
+                "`model.rate` = 0: expected a number (above 0.0)",
             ),
             (
                 json!({"net": {"width": 0}}),
-                "`net.width` = 0: expected an integer (at least 1)",
+                "`model.net.width` = 0: expected an integer (at least 1)",
             ),
             (
                 json!({"net": {}, "wide": 1}),
-                "`wide` = 1: expected one of the settings rate, net",
+                "`model.wide` = 1: expected one of the settings rate, net",
             ),
-            (json!({}), "`net` = nothing: expected a table of width"),
-            (json!(3), "`` = 3: expected a table of rate, net"),
+            (
+                json!({}),
+                "`model.net` = nothing: expected a table of width",
+            ),
+            (json!(3), "`model` = 3: expected a table of rate, net"),
         ] {
             assert_eq!(told(table), Err(text.to_owned()));
         }

@@ -137,12 +137,11 @@ impl Card {
 
 /// What a port holds, in words.
 fn values(port: &Port) -> String {
-    match (port.distribution, port.range) {
-        (Some(Distribution::Normal), _) => "standard normal noise".into(),
-        (Some(Distribution::Uniform), _) => "uniform noise in [0, 1)".into(),
-        (None, Some([low, high])) if port.dtype == DType::I64 => format!("{low} to {high}"),
-        (None, Some([low, high])) => format!("[{low}, {high}]"),
-        (None, None) => "any".into(),
+    let values = port.values().unwrap_or_else(|| "any".into());
+    match &port.description {
+        // It stands in a table, and behind the comments of examples.
+        Some(text) => format!("{values}: {}", text.replace(['|', '\n'], " ")),
+        None => values,
     }
 }
 
@@ -234,7 +233,15 @@ fn usage(out: &mut String, name: &str, graph: &GraphEntry) -> fmt::Result {
                 (Some(Distribution::Uniform), _) => {
                     format!("rng.random(({shape}), dtype=np.float32)")
                 }
-                (None, dtype) => format!("np.zeros(({shape}), dtype=np.{})", numpy_type(dtype)),
+                (None, dtype) => {
+                    // The value nearest to 0 that the port takes.
+                    let value = port.range.map_or(0.0, |[low, high]| low.max(high.min(0.0)));
+                    let dtype = numpy_type(dtype);
+                    match value == 0.0 {
+                        true => format!("np.zeros(({shape}), dtype=np.{dtype})"),
+                        false => format!("np.full(({shape}), {value}, dtype=np.{dtype})"),
+                    }
+                }
             };
             writeln!(out, "    {:?}: {draw},", port.name)?;
         }
@@ -368,5 +375,31 @@ mod tests {
         );
         let card = text(&[loops, steps]);
         assert!(!card.contains("tract-onnx"), "{card}");
+    }
+
+    #[test]
+    fn a_port_is_shown_with_its_bounds_and_what_it_means() {
+        let time = Port::bounded("t", &[], [0.5, 2.0]).described("the time | or so");
+        let graph = GraphEntry {
+            inputs: vec![time, Port::bounded("u", &[], [-1.0, 1.0])],
+            variants: vec![VariantEntry {
+                file: "onnx/denoise.onnx".into(),
+                runtimes: vec![RuntimeId::Ort],
+                ..VariantEntry::default()
+            }],
+            ..GraphEntry::default()
+        };
+        let card = Card::default().text(&Manifest {
+            graphs: [("denoise".to_owned(), graph)].into(),
+            ..Manifest::default()
+        });
+        for line in [
+            "| in | `t` | f32[N] | [0.5, 2]: the time   or so |",
+            "| in | `u` | f32[N] | [-1, 1] |",
+            r#"    "t": np.full((1,), 0.5, dtype=np.float32),"#,
+            r#"    "u": np.zeros((1,), dtype=np.float32),"#,
+        ] {
+            assert!(card.contains(line), "{line}\n{card}");
+        }
     }
 }

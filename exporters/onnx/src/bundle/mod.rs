@@ -7,7 +7,6 @@ mod reader;
 mod writer;
 
 pub use card::Card;
-pub use files::sha256;
 pub use manifest::{
     DataEntry, GraphEntry, MANIFEST, Manifest, Proof, SCHEMA_VERSION, STEPS, VariantEntry,
 };

@@ -5,13 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use zoo_files::sha256;
 use zoo_graph::{Array, RuntimeId, Steps};
 
 use super::{
-    files::{confined, sha256},
+    files::confined,
     manifest::{MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry},
 };
 use crate::{Content, Error, Result, tensor_from_pb};
+
+/// For `map_err`: what cannot be read.
+fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    zoo_files::Error::io("read", path)
+}
 
 /// No manifest is larger.
 const MAX_MANIFEST: u64 = 64 << 20;
@@ -36,14 +42,14 @@ impl Bundle {
     /// Opens the bundle at `dir`: its schema version is known, every path stays inside, every file has its hash.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
-        let size = fs::metadata(&path).map_err(Error::io(&path))?.len();
+        let size = fs::metadata(&path).map_err(read_error(&path))?.len();
         if size > MAX_MANIFEST {
             return Err(Error::bundle(
                 path,
                 format!("{size} bytes are too many for a manifest"),
             ));
         }
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = fs::read(&path).map_err(read_error(&path))?;
         let bad = |reason: String| Error::bundle(&path, reason);
         let json: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|e| bad(format!("it is no JSON: {e}")))?;
@@ -74,7 +80,7 @@ impl Bundle {
                 }
             }
         }
-        let dir = dir.canonicalize().map_err(Error::io(dir))?;
+        let dir = dir.canonicalize().map_err(read_error(dir))?;
         let bundle = Self { dir, manifest };
         for path in bundle.manifest.files.keys() {
             bundle.read(path)?;
@@ -101,11 +107,11 @@ impl Bundle {
             return Err(Error::bundle(path, "the path leads out of the bundle"));
         }
         let full = self.dir.join(path);
-        let real = full.canonicalize().map_err(Error::io(&full))?;
+        let real = full.canonicalize().map_err(read_error(&full))?;
         if !real.starts_with(&self.dir) || !real.is_file() {
             return Err(Error::bundle(full, "it is no file inside the bundle"));
         }
-        let bytes = fs::read(&real).map_err(Error::io(&full))?;
+        let bytes = fs::read(&real).map_err(read_error(&full))?;
         let got = sha256(&bytes);
         match got == *expected {
             true => Ok(bytes),

@@ -2,16 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::Write,
+    fs,
     path::{Path, PathBuf},
 };
 
+use zoo_files::{Disk, TEMPORARY, sha256, temporary_beside};
 use zoo_graph::{Array, Port};
 
 use super::{
     card::Card,
-    files::{confined, sha256},
+    files::confined,
     manifest::{GraphEntry, MANIFEST, Manifest, SCHEMA_VERSION, STEPS, VariantEntry},
 };
 use crate::{Content, Error, IR_VERSION, OPSET, Result, Variant, tensor_to_pb};
@@ -19,6 +19,7 @@ use crate::{Content, Error, IR_VERSION, OPSET, Result, Variant, tensor_to_pb};
 /// Collects the files in a folder beside the final one, which [`BundleWriter::finish`] puts in place.
 #[derive(Debug)]
 pub struct BundleWriter {
+    disk: Disk,
     target: PathBuf,
     work: PathBuf,
     files: BTreeMap<String, String>,
@@ -46,13 +47,15 @@ impl BundleWriter {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        let work = parent.join(format!(".{name}.{}.part", std::process::id()));
+        let disk = Disk::default();
+        disk.create_dir_all(parent)?;
+        let work = parent.join(format!("{TEMPORARY}{}-{name}", std::process::id()));
         if work.exists() {
-            fs::remove_dir_all(&work).map_err(Error::io(&work))?;
+            disk.remove_dir_all(&work)?;
         }
-        fs::create_dir(&work).map_err(Error::io(&work))?;
+        disk.create_dir(&work)?;
         Ok(Self {
+            disk,
             target: dir.to_path_buf(),
             work,
             files: BTreeMap::new(),
@@ -82,12 +85,9 @@ impl BundleWriter {
     fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let full = self.work.join(path);
         if let Some(folder) = full.parent() {
-            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            self.disk.create_dir_all(folder)?;
         }
-        let mut file = File::create(&full).map_err(Error::io(&full))?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(Error::io(&full))
+        Ok(self.disk.write(&full, bytes)?)
     }
 
     /// Adds a graph: `onnx/<name>.onnx`, `onnx/<name>.<suffix>.onnx` for each further variant, and step graphs with `onnx/<name>.steps.json`, which
@@ -171,21 +171,21 @@ impl BundleWriter {
         let manifest = manifest.map_err(|e| Error::bundle(MANIFEST, e.to_string()))?;
         self.write(MANIFEST, &json(&manifest))?;
         replaceable(&self.target)?;
-        let old = self.work.with_extension("old");
+        let old = temporary_beside(&self.work);
         let replaced = self.target.exists();
         if replaced {
-            fs::rename(&self.target, &old).map_err(Error::io(&self.target))?;
+            self.disk.rename(&self.target, &old)?;
         }
-        if let Err(cause) = fs::rename(&self.work, &self.target) {
+        if let Err(cause) = self.disk.rename(&self.work, &self.target) {
             if replaced {
                 // The older bundle goes back where it was; the first error is the one to tell.
-                let _ = fs::rename(&old, &self.target);
+                let _ = self.disk.rename(&old, &self.target);
             }
-            return Err(Error::io(&self.target)(cause));
+            return Err(cause.into());
         }
         self.done = true;
         if replaced {
-            fs::remove_dir_all(&old).map_err(Error::io(&old))?;
+            self.disk.remove_dir_all(&old)?;
         }
         Ok(self.target.clone())
     }
@@ -205,7 +205,7 @@ fn replaceable(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
-    let mut entries = fs::read_dir(dir).map_err(Error::io(dir))?;
+    let mut entries = fs::read_dir(dir).map_err(zoo_files::Error::io::<Error>("read", dir))?;
     if entries.next().is_none() {
         return Ok(());
     }

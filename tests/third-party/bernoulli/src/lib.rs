@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value as Json, json};
 use zoo_graph::{Attribute, Graph, Initializer, Node, ValueType};
 use zoo_sdk::{
+    schema::Schema,
     Array, Checkpoint, Context, Control, DType, DataSpec, Dataset, Description, Dim, Elements,
     Error, EvaluateRequest, Event, GraphInfo, LossTerm, Metrics, OpenRequest, Paper, Plugin, Port,
     Result, Session, Split, StateRecord, StopReason, Stream, Tensors, TrainReport, TrainRequest,
@@ -64,8 +65,10 @@ impl Default for Training {
     }
 }
 
-fn settings<T: DeserializeOwned>(table: &str, json: &Json) -> Result<T> {
-    serde_json::from_value(json.clone()).map_err(|e| Error::input(format!("{table} settings: {e}")))
+/// Settings that fit their schema.
+fn settings<T: DeserializeOwned>(table: &str, json: &Json, schema: &Json) -> Result<T> {
+    let fitting = Schema::new(schema).check_table(table, json)?;
+    serde_json::from_value(fitting).map_err(|e| Error::input(format!("{table} settings: {e}")))
 }
 
 fn candle(error: candle_core::Error) -> Error {
@@ -147,12 +150,11 @@ impl Plugin for Bernoulli {
         cx: &mut dyn Context,
     ) -> Result<TrainReport> {
         let start = std::time::Instant::now();
-        let config: Config = settings("model", &request.model)?;
-        let training: Training = settings("train", &request.train)?;
-        if data.train.is_empty() || training.batch == 0 {
-            return Err(Error::input(
-                "there are no training images, or train.batch is 0",
-            ));
+        let schemas = self.describe();
+        let config: Config = settings("model", &request.model, &schemas.model_schema)?;
+        let training: Training = settings("train", &request.train, &schemas.train_schema)?;
+        if data.train.is_empty() {
+            return Err(Error::input("there are no training images"));
         }
         let pixels = data.spec.pixels();
         let mut state = StateRecord {
@@ -277,7 +279,7 @@ impl Plugin for Bernoulli {
     }
 
     fn open(&self, request: &OpenRequest) -> Result<Box<dyn Session>> {
-        settings::<Config>("model", &request.model)?;
+        settings::<Config>("model", &request.model, &self.describe().model_schema)?;
         Ok(Box::new(Opened {
             logit: logits(&request.weights, &request.data)?.as_f32()?.to_vec(),
             image: request.data.image,

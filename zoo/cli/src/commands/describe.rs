@@ -2,7 +2,7 @@
 
 use clap::Args;
 use zoo_runs::settings::{self, Setting};
-use zoo_sdk::{Description, Distribution, Port, PortRole, SHOWN_IMAGE, Task};
+use zoo_sdk::{Description, Port, SHOWN_IMAGE, Task};
 
 use super::{Globals, models::citation};
 use crate::failure::{Outcome, Result};
@@ -103,20 +103,19 @@ fn graphs(d: &Description) -> String {
             }
         }
     }
-    let ports: Vec<&Port> = d
+    let mut known = Vec::new();
+    for port in d
         .signatures
         .iter()
-        .flat_map(|graph| graph.inputs.iter().chain(&graph.outputs))
-        .collect();
-    let known = PortRole::ALL.iter().filter_map(|role| {
-        let used = ports.iter().any(|port| port.name == role.name());
-        Some((role, role.meaning().filter(|_| used)?))
-    });
-    let known: Vec<_> = known.collect();
+        .flat_map(|g| g.inputs.iter().chain(&g.outputs))
+    {
+        let meaning = port.meaning().map(|meaning| (&port.name, meaning));
+        known.extend(meaning.filter(|line| !known.contains(line)));
+    }
     if !known.is_empty() {
         text.push_str("\nPorts\n");
-        for (role, meaning) in known {
-            text.push_str(&wrap(&format!("{role}: {meaning}"), 2, WIDTH));
+        for (name, meaning) in known {
+            text.push_str(&wrap(&format!("{name}: {meaning}"), 2, WIDTH));
         }
     }
     text
@@ -124,11 +123,10 @@ fn graphs(d: &Description) -> String {
 
 /// A port in one line: name, type, what to feed.
 fn port(port: &Port) -> String {
-    let values = match (port.distribution, port.range) {
-        (Some(Distribution::Normal), _) => ", standard normal".to_owned(),
-        (Some(Distribution::Uniform), _) => ", uniform in [0, 1)".to_owned(),
-        (None, Some([low, high])) => format!(" in {low} to {high}"),
-        (None, None) => String::new(),
+    let values = match (port.distribution, port.values()) {
+        (Some(_), Some(noise)) => format!(", {noise}"),
+        (None, Some(range)) => format!(" in {range}"),
+        (_, None) => String::new(),
     };
     format!("{} {}{values}", port.name, port.value_type())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use zoo_deploy::onnx_file::{self, Inspection};
-use zoo_sdk::{Distribution, Port};
+use zoo_sdk::Port;
 
 use crate::failure::{Outcome, Result};
 use crate::output::{print, print_json, row, table};
@@ -91,12 +91,8 @@ fn text(seen: &Inspection) -> String {
     text
 }
 
+/// Which values a port takes, and what its author says of them.
 fn meaning(port: &Port) -> String {
-    let range = port.range.map(|[low, high]| format!("{low} to {high}"));
-    let drawn = port.distribution.map(|d| match d {
-        Distribution::Normal => "standard normal noise",
-        Distribution::Uniform => "uniform noise",
-    });
-    let parts = [drawn.map(str::to_owned), range];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let parts = [port.values(), port.description.clone()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }

@@ -11,20 +11,22 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zoo_nn::{
-    Batch, DataSpec, Error, GraphFn, Info, Losses, Metrics, Model, Net, Phase, Port, Result,
-    StepCx, Value,
+    Batch, DataSpec, GraphFn, Info, Losses, Metrics, Model, Net, Phase, Port, Result, StepCx,
+    Value,
     loss::{bernoulli_nll, kl_standard_normal, reparameterise},
 };
 
 zoo_nn::export_plugin!(MyModel);
 
-/// Settings of [`MyModel`]. Unknown ones are refused; each needs a description, which `zoo describe` shows.
+/// Settings of [`MyModel`]. Unknown ones are refused, and those out of their range; each needs a description, which `zoo describe` shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Dimensions of z.
+    #[schemars(range(min = 1))]
     pub latent: usize,
     /// Units of the hidden layers.
+    #[schemars(range(min = 1))]
     pub hidden: usize,
 }
 
@@ -100,11 +102,6 @@ impl Model for MyModel {
     };
 
     fn new(config: &Config, data: &DataSpec) -> Result<Self> {
-        if config.latent == 0 || config.hidden == 0 {
-            return Err(Error::input(
-                "model.latent and model.hidden must be at least 1",
-            ));
-        }
         Ok(Self {
             config: config.clone(),
             image: data.image,

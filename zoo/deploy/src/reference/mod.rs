@@ -89,8 +89,29 @@ fn probe(
     Ok(inputs)
 }
 
-fn is_image(port: &Port, [c, h, w]: [usize; 3]) -> bool {
-    port.dtype == DType::F32
-        && port.role() != PortRole::Mask
-        && port.shape_at(1) == Some(vec![1, c, h, w])
+/// Whether a port takes what the model draws: images, in the bounds that images have.
+fn is_image(port: &Port, image: [usize; 3]) -> bool {
+    let like = Port::image("", image);
+    port.role() != PortRole::Mask
+        && port.value_type() == like.value_type()
+        && (port.range.is_none() || port.range == like.range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_go_where_they_are_within_bounds() {
+        let image = [1, 2, 3];
+        let takes = |port: Port| is_image(&port, image);
+        assert!(takes(Port::image("x", image)) && takes(Port::batched("x_t", &image)));
+        for other in [
+            Port::image("mask", image),
+            Port::image("x", [1, 2, 2]),
+            Port::bounded("noisy", &image, [2.0, 3.0]),
+        ] {
+            assert!(!takes(other.clone()), "{other:?}");
+        }
+    }
 }

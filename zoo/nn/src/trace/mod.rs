@@ -201,7 +201,12 @@ pub(crate) fn probe(port: &Port, sizes: &Sizes) -> Result<Array> {
         (zoo_graph::DType::F32, Some(Distribution::Normal)) => {
             Array::f32(shape, stream.normal(count))?
         }
-        (zoo_graph::DType::F32, _) => Array::f32(shape, stream.uniform(count))?,
+        (zoo_graph::DType::F32, _) => {
+            let [low, high] = port.range.unwrap_or([0.0, 1.0]).map(|bound| bound as f32);
+            let within = stream.uniform(count).into_iter();
+            let within = within.map(|u| low + u * (high - low));
+            Array::f32(shape, within.collect::<Vec<_>>())?
+        }
         (other, _) => {
             return Err(Error::input(format!(
                 "port {:?}: graphs take f32 or i64, not {other}",

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 use crate::{
     Error, Result,
     model::{Anneal, Stage},
     optim::{AdamConfig, Optimizer, Schedule},
+    settings,
 };
 
 /// How to train: the table `train` of a run's settings.
@@ -141,58 +142,15 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Reads the table and checks its ranges.
-    fn parse(table: &Json, name: &str) -> Result<Self> {
-        let config: Self = serde_json::from_value(table.clone())
-            .map_err(|e| Error::input(format!("settings under {name}: {e}")))?;
-        let problems = [
-            (config.batch == 0, "batch must be at least 1"),
-            (
-                !(config.learning_rate > 0.0 && config.learning_rate.is_finite()),
-                "learning_rate must be above 0",
-            ),
-            (
-                !(0.0..1.0).contains(&config.beta1),
-                "beta1 must be in [0, 1)",
-            ),
-            (
-                !(0.0..1.0).contains(&config.beta2),
-                "beta2 must be in [0, 1)",
-            ),
-            (
-                config.epsilon <= 0.0 || !config.epsilon.is_finite(),
-                "epsilon must be above 0",
-            ),
-            (
-                config.weight_decay < 0.0 || !config.weight_decay.is_finite(),
-                "weight_decay must not be negative",
-            ),
-            (
-                config.clip_norm.is_some_and(|n| n.is_nan() || n <= 0.0),
-                "clip_norm must be above 0",
-            ),
-            (
-                config.ema.is_some_and(|d| !(0.0..1.0).contains(&d)),
-                "ema must be in [0, 1)",
-            ),
-            (
-                config
-                    .max_seconds
-                    .is_some_and(|s| !(0.0..1e12).contains(&s)),
-                "max_seconds must be between 0 and 1e12",
-            ),
-        ];
-        match problems.iter().find(|(wrong, _)| *wrong) {
-            Some((_, message)) => Err(Error::input(format!("{name}.{message}"))),
-            None => Ok(config),
-        }
-    }
-
-    /// That something says when it ends.
+    /// That something says when the stage `name` ends.
     fn check_length(&self, name: &str) -> Result<()> {
         if self.epochs.is_none() && self.steps.is_none() && self.max_seconds.is_none() {
+            let table = match name {
+                "" => "train".to_owned(),
+                name => format!("train.{name}"),
+            };
             return Err(Error::input(format!(
-                "{name}.epochs: one of epochs, steps and max_seconds must say when to stop"
+                "{table}.epochs: one of epochs, steps and max_seconds must say when to stop"
             )));
         }
         Ok(())
@@ -231,13 +189,11 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the table `train` for a model of these stages.
     pub fn parse(table: &Json, stages: &[Stage]) -> Result<Self> {
-        let mut all = table.clone();
+        let mut all: Json = settings::read("train", table, &schema(stages))?;
         let mut parts = BTreeMap::new();
         for name in self::parts(stages) {
             if let Some(own) = all.as_object_mut().and_then(|all| all.remove(name)) {
-                let own: PartConfig = serde_json::from_value(own)
-                    .map_err(|e| Error::input(format!("settings under train.{name}: {e}")))?;
-                parts.insert(name, own);
+                parts.insert(name, typed::<PartConfig>(own)?);
             }
         }
         let of = |base: &Json, name: &str| {
@@ -258,12 +214,8 @@ impl Settings {
             }
             (merged, repeats)
         };
-        let table_of = |name: &str| match name {
-            "" => "train".to_string(),
-            name => format!("train.{name}"),
-        };
         let mut settings = Self {
-            all: TrainConfig::parse(&all, "train")?,
+            all: typed(all.clone())?,
             stages: Vec::new(),
         };
         for stage in stages {
@@ -271,19 +223,19 @@ impl Settings {
             let mut phases = Vec::new();
             for phase in &stage.phases {
                 let (merged, repeats) = of(&base, phase.name);
-                let repeats = repeats.unwrap_or(phase.repeats);
-                if repeats == 0 {
-                    let table = table_of(phase.name);
-                    return Err(Error::input(format!("{table}.repeats must be at least 1")));
-                }
-                phases.push((TrainConfig::parse(&merged, &table_of(phase.name))?, repeats));
+                phases.push((typed(merged)?, repeats.unwrap_or(phase.repeats)));
             }
-            let config = TrainConfig::parse(&base, &table_of(stage.name))?;
-            config.check_length(&table_of(stage.name))?;
+            let config: TrainConfig = typed(base)?;
+            config.check_length(stage.name)?;
             settings.stages.push((config, phases));
         }
         Ok(settings)
     }
+}
+
+/// Settings that fit their schema, in their type.
+fn typed<T: DeserializeOwned>(table: Json) -> Result<T> {
+    serde_json::from_value(table).map_err(|e| Error::input(format!("settings under train: {e}")))
 }
 
 /// Names of stages and phases, which are those of their tables under `train`.

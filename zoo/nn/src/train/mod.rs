@@ -28,6 +28,7 @@ use crate::{
     array::{array_of, tensor_of},
     model::Scalars,
     optim::Zip,
+    settings,
     value::without_gradients,
 };
 
@@ -44,11 +45,9 @@ pub(crate) fn train<M: Model>(
 ) -> Result<TrainReport> {
     let started = Instant::now();
     let mut trainer = Trainer::<M>::new(request, data)?;
-    let limit = trainer
-        .settings
-        .all
-        .max_seconds
-        .map(Duration::from_secs_f64);
+    // What is too long for a duration is no limit.
+    let limit = trainer.settings.all.max_seconds;
+    let limit = limit.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     cx.progress(&Event::Started {
         step: trainer.step,
         steps: trainer.steps(),
@@ -116,8 +115,6 @@ struct Fixed {
 
 impl<M: Model> Trainer<M> {
     fn new(request: &TrainRequest, data: &Dataset<'_>) -> Result<Self> {
-        let config: M::Config = serde_json::from_value(request.model.clone())
-            .map_err(|e| Error::input(format!("model settings: {e}")))?;
         let device = crate::device::device(&request.device)?;
         let images = data.train.len();
         if images == 0 {
@@ -126,7 +123,7 @@ impl<M: Model> Trainer<M> {
                 data.spec.name
             )));
         }
-        let model = M::new(&config, data.spec)?;
+        let model: M = settings::model(&request.model, data.spec)?;
         let parts = model.stages();
         let settings = Settings::parse(&request.train, &parts)?;
         let batch = settings.all.batch.min(images);

@@ -251,7 +251,7 @@ mod tests {
         Graph {
             name: "sample".into(),
             inputs: vec![x],
-            outputs: vec![Port::batched("y", &[2])],
+            outputs: vec![Port::bounded("y", &[2], [0.0, 1.0]).described("a share")],
             initializers: vec![Initializer {
                 name: "w".into(),
                 value: weight,

@@ -24,12 +24,14 @@ zoo_nn::export_plugin!(MyModel);
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Feature maps of each layer.
+    #[schemars(range(min = 1))]
     pub channels: usize,
     /// Residual layers after the first.
     pub layers: usize,
     /// p(x_i | x_<i).
     pub likelihood: Likelihood,
     /// Levels of a colour with `softmax`.
+    #[schemars(range(min = 2, max = 256))]
     pub levels: usize,
 }
 
