@@ -147,9 +147,7 @@ class Host:
     def scan(self, scan, values):
         values.update({state["name"]: values[state["start"]] for state in scan["states"]})
         collected = [[] for _ in scan["outputs"]]
-        steps = scan["steps"]
-        # A number, or the name of the value that says it.
-        for i in range(steps if isinstance(steps, int) else int(values[steps])):
+        for i in range(count(scan["steps"], values)):
             for part in scan["inputs"]:
                 values[part["name"]] = np.take(values[part["of"]], i, axis=part["axis"])
             if "index" in scan:
@@ -162,6 +160,13 @@ class Host:
         values.update({state["end"]: values[state["name"]] for state in scan["states"]})
         for parts, output in zip(collected, scan["outputs"]):
             values[output["name"]] = np.stack(parts, axis=output["axis"])
+
+
+def count(steps, values):
+    """How often a loop runs: a number, the name of the value that says it, or the length of a value along an axis."""
+    if isinstance(steps, dict):
+        return values[steps["length_of"]].shape[steps["axis"]]
+    return steps if isinstance(steps, int) else int(values[steps])
 
 
 def files(program):

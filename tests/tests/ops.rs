@@ -426,6 +426,31 @@ const OPEN: &[(&str, &str, &str, Function)] = &[
             .sigmoid(); // (N,4)
         &io[0] * weight.reshape(&[0, 4, 1, 1])
     }),
+    ("a list of any length", "N T 3", "N 3", |io| {
+        let start = io[0].zeros_like_batch(&[3]); // (N,3)
+        let sums = scan(&[start], &[(&io[0], 1)], &[], |states, slices| ScanStep {
+            states: vec![(&states[0] * 0.9 + &slices[0]).tanh()], // (N,3)
+            outputs: vec![],
+        });
+        sums.states[0].clone()
+    }),
+    (
+        "what each step of any number gives",
+        "N T 3",
+        "N T 2",
+        |io| {
+            let start = io[0].zeros_like_batch(&[2]); // (N,2)
+            let weight = weight(&[2, 3]);
+            let sums = scan(&[start], &[(&io[0], 1)], &[1], |states, slices| {
+                let sum = (&states[0] * 0.9 + slices[0].linear(&weight, None)).tanh(); // (N,2)
+                ScanStep {
+                    states: vec![sum.clone()],
+                    outputs: vec![sum],
+                }
+            });
+            sums.outputs[0].clone()
+        },
+    ),
     ("two symbols", "N 2 H W", "N 2 W H", |io| {
         io[0].permute(&[0, 1, 3, 2])
     }),

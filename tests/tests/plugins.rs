@@ -105,6 +105,7 @@ fn small(model: &str) -> Json {
         "nice" => json!({"couplings": 2, "hidden": [16]}),
         "realnvp" => json!({"couplings": 2, "channels": 4, "blocks": 1}),
         "autoencoder" => json!({"hidden": [16], "latent": 3}),
+        "super-resolution" => json!({"channels": 4, "blocks": 1}),
         "pixelcnn" => json!({"channels": 4, "blocks": 1, "first_kernel": 3, "head": 4}),
         "pixelcnn-pp" => json!({"channels": 4, "blocks": 1, "resolutions": 1, "components": 2}),
         "nade" => json!({"hidden": 20}),
@@ -121,7 +122,7 @@ fn built_ins_conform_in_all_three_forms() {
     let mut built_ins = zoo_builtins::plugins();
     for folder in std::fs::read_dir(root().join("plugins")).unwrap() {
         let folder = folder.unwrap().file_name().into_string().unwrap();
-        let name = &format!("zoo_{folder}_plugin");
+        let name = &format!("zoo_{}_plugin", folder.replace('-', "_"));
         let path = library(name);
         let shared = load(&path, None).unwrap().plugins;
         let isolated = isolate(&path, None, &isolation()).unwrap().plugins;

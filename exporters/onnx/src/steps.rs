@@ -332,10 +332,17 @@ impl Cutter<'_> {
         }
         let parts = Parts::of(node, |name| self.types.get(name).cloned())?;
         let (starts, lists) = node.inputs.split_at(parts.states);
+        let steps = match parts.length.fixed() {
+            Some(steps) => Count::Fixed(steps),
+            None => Count::Length {
+                length_of: self.source(&lists[0]).into(),
+                axis: parts.input_axes[0],
+            },
+        };
         let slices = parts.body.inputs[parts.states..].iter();
         let lists = slices.zip(lists.iter().zip(parts.input_axes));
         Ok(Looped {
-            steps: Count::Fixed(parts.steps),
+            steps,
             starts: starts.to_vec(),
             lists: lists
                 .map(|(port, (list, axis))| (port.name.clone(), list.clone(), axis))

@@ -79,7 +79,11 @@ fn sound<'a>(program: &'a [Step], parts: &'a Parts, known: &mut BTreeSet<&'a str
                 {
                     return Err(unsound("a loop without steps or states".into()));
                 }
-                if let Count::Value(name) = &scan.steps {
+                if let Count::Value(name)
+                | Count::Length {
+                    length_of: name, ..
+                } = &scan.steps
+                {
                     need(name, known, "the number of a loop's steps")?;
                 }
                 let starts = scan.states.iter().map(|s| &s.start);
@@ -191,6 +195,13 @@ impl Host {
         let name = match count {
             Count::Fixed(steps) => return Ok(*steps),
             Count::Value(name) => name,
+            Count::Length { length_of, axis } => {
+                let value = self.get(length_of)?;
+                let length = value.shape().get(*axis).copied();
+                return length.ok_or_else(|| {
+                    self.failed(format!("{length_of:?} has no dimension {axis}: {value:?}"))
+                });
+            }
         };
         let value = self.get(name)?;
         match value.as_i64() {

@@ -73,7 +73,7 @@ pub struct ScanSteps {
     pub body: Vec<Step>,
 }
 
-/// How often a loop runs. In JSON a number, or a name.
+/// How often a loop runs. In JSON a number, a name, or `{"length_of": NAME, "axis": N}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Count {
@@ -81,6 +81,13 @@ pub enum Count {
     Fixed(usize),
     /// What the value of this name says, one i64.
     Value(String),
+    /// As long as a value is.
+    Length {
+        /// The value's name.
+        length_of: String,
+        /// The dimension that counts.
+        axis: usize,
+    },
 }
 
 /// A value carried from step to step.

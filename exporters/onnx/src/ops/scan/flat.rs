@@ -54,7 +54,7 @@ pub(super) fn flatten(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     };
     let within = Scope::new(outer.body, Some(cx.scope));
     let line = Parts::of(pixels, |name| within.ty(name).cloned())?;
-    if line.steps < 2 {
+    if line.steps()? < 2 {
         // tract 0.23 fails to prepare such a scan: its inputs and those of its body no longer agree in number.
         return Err("rows of one pixel do not become one flat scan".into());
     }
@@ -164,13 +164,13 @@ impl<'a, 'c> Flat<'a, 'c> {
     }
 
     /// Number of pixels, of all rows.
-    fn steps(&self) -> usize {
-        self.outer.steps * self.line.steps
+    fn steps(&self) -> Result<usize, String> {
+        Ok(self.outer.steps()? * self.line.steps()?)
     }
 
     /// Tells each step its place, by a scanned list of columns.
     fn place(&mut self, never: &mut Never) -> Result<Place, String> {
-        let (steps, width) = (self.steps(), self.line.steps);
+        let (steps, width) = (self.steps()?, self.line.steps()?);
         let cx = &mut *self.cx;
         let columns = (0..steps).map(|t| (t % width) as f32);
         let columns = Array::f32([steps], columns.collect::<Vec<_>>()).map_err(error)?;
@@ -206,7 +206,7 @@ impl<'a, 'c> Flat<'a, 'c> {
     /// Cuts what the rows are given: inputs that only the pixels read into pixels at once; others are repeated for each pixel of
     /// their row. Returns which of the pixels' slices were cut.
     fn slices(&mut self) -> Result<Vec<bool>, String> {
-        let (steps, width) = (self.steps(), self.line.steps);
+        let (steps, width) = (self.steps()?, self.line.steps()?);
         let mut cut = vec![false; self.line.input_axes.len()];
         for (j, port) in self.outer.body.inputs[self.outer.states..]
             .iter()
@@ -281,7 +281,7 @@ impl<'a, 'c> Flat<'a, 'c> {
                 ty
             };
             let mut parts = Vec::new();
-            let width = self.line.steps;
+            let width = self.line.steps()?;
             if width > 1 {
                 let (from, to) = (self.list(1)?, self.list(width as i64)?);
                 let kept = self.define(&format!("{row}/kept"), long(width - 1));
@@ -378,7 +378,7 @@ impl<'a, 'c> Flat<'a, 'c> {
 
     /// Writes the scan, and the reshapes that cut its outputs into rows.
     fn write(self, body: Graph) -> Result<(), String> {
-        let (rows, steps) = (self.cx.node, self.steps());
+        let (rows, steps) = (self.cx.node, self.steps()?);
         let cx = self.cx;
         let mut outputs = Vec::new();
         for (i, state) in self.states.iter().enumerate() {

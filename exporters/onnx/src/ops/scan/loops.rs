@@ -5,6 +5,7 @@ use zoo_graph::{Array, Attribute, Dim, Graph, Port, ValueType};
 use super::{
     super::{
         OpKind,
+        bodies::lower_bodies,
         rewrite::{Attributes, Failure, Rewrite, along, attributes, ints},
     },
     parts::{Parts, error, node},
@@ -70,7 +71,11 @@ fn declare(body: &mut Graph, name: &str, ports: &[Port], pack: &[usize]) -> Stri
 pub(super) fn to_loop(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
     let scan = cx.node;
     let parts = Parts::of(scan, |name| cx.ty(name).cloned())?;
-    let steps = i64::try_from(parts.steps).map_err(|e| e.to_string())?;
+    let Some(steps) = parts.length.fixed() else {
+        // A Loop must be told the number of its steps; a Scan sees it.
+        return lower_bodies(cx);
+    };
+    let steps = i64::try_from(steps).map_err(|e| e.to_string())?;
     let trips = cx.add("trips", Array::i64([], [steps]).map_err(error)?);
     let stem = &scan.outputs[0];
     let (step, more, goes_on) = (
@@ -188,7 +193,7 @@ pub(super) fn to_loop(cx: &mut Rewrite<'_>) -> Result<(), Failure> {
         .iter()
         .map(|port| {
             let mut shape = port.shape.clone();
-            shape.insert(0, parts.steps.into());
+            shape.insert(0, parts.length.clone());
             ValueType {
                 dtype: port.dtype,
                 shape,

@@ -9,8 +9,8 @@ pub(crate) struct Parts<'a> {
     pub body: &'a Graph,
     /// Number of states.
     pub states: usize,
-    /// Number of steps.
-    pub steps: usize,
+    /// Number of steps: the length of what is scanned.
+    pub length: Dim,
     /// The axis along which each scanned input is cut.
     pub input_axes: Vec<usize>,
     /// The axis along which each output is stacked.
@@ -46,17 +46,21 @@ impl<'a> Parts<'a> {
             "scan_output_axes",
             outputs.map(|port| port.shape.len() + 1).collect(),
         )?;
-        let length = types.first().map(|t| &t.shape[input_axes[0]]);
-        let steps = length
-            .and_then(Dim::fixed)
-            .ok_or("the number of its steps must be fixed")?;
+        let length = types.first().map(|t| t.shape[input_axes[0]].clone());
+        let length = length.ok_or("it scans nothing")?;
         Ok(Self {
             body,
             states,
-            steps,
+            length,
             input_axes,
             output_axes,
         })
+    }
+
+    /// The number of steps, where it must be known.
+    pub fn steps(&self) -> Result<usize, String> {
+        let steps = self.length.fixed();
+        steps.ok_or_else(|| format!("it has {} steps; their number must be fixed", self.length))
     }
 }
 
