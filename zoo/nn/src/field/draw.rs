@@ -21,8 +21,10 @@ pub fn draw(
     inputs: &[&Value],
     network: impl Fn(&Net, &Field) -> Field,
 ) -> Value {
-    let drawn = Drawing::new(inputs, |x| network(&net.again(), x));
-    drawn.map(|drawing| drawing.draw(pixel, inputs)).into()
+    match Drawing::new(inputs, |x| network(&net.again(), x)) {
+        Ok(drawing) => drawing.draw(pixel, inputs),
+        Err(error) => Value::failed(error),
+    }
 }
 
 struct Drawing<F> {

@@ -97,22 +97,22 @@ pub(crate) fn op_list(
     compute: impl FnOnce(&[&Computed]) -> Outcome,
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
 ) -> Value {
-    let results = op_results(name, inputs, |all| Ok(vec![compute(all)?]), describe);
+    let at = Location::caller();
+    let results = op_results(name, at, inputs, |all| Ok(vec![compute(all)?]), describe);
     match results {
         Ok(mut results) => results.remove(0),
         Err(error) => Value::failed(error),
     }
 }
 
-/// [`op`] with several results.
-#[track_caller]
+/// [`op`] with several results, called by the author at `location`.
 pub(crate) fn op_results(
     name: &'static str,
+    location: &'static Location<'static>,
     inputs: &[&Value],
     compute: impl FnOnce(&[&Computed]) -> Outcome<Vec<Computed>>,
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
 ) -> Result<Vec<Value>> {
-    let location = Location::caller();
     let all = inputs.iter().map(|v| v.get()).collect::<Result<Vec<_>>>()?;
     let mut results = compute(&all).map_err(|fault| fault.at(name, location))?;
     if recorder::is_on() {
