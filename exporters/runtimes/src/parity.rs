@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zoo_sdk::{Array, DType, Port, Tensors};
 
-use crate::Loaded;
+use crate::{Error, Loaded, Result};
 
 /// An output of a runtime beside the reference.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,18 +55,19 @@ pub struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// A row for each batch and output. What could not be loaded or run has rows too, with the reason.
+    /// A row for each batch and output. What could not be loaded or run has rows too, with the reason as `say` words it.
     pub fn run(
         &self,
         runtime: &str,
-        mut loaded: Result<Box<dyn Loaded>, String>,
+        mut loaded: Result<Box<dyn Loaded>>,
         cases: &[Expected],
+        say: &dyn Fn(&Error) -> String,
     ) -> Vec<Compared> {
         let mut rows = Vec::new();
         for case in cases {
             let got = match &mut loaded {
-                Ok(loaded) => loaded.run(&case.inputs).map_err(|e| e.to_string()),
-                Err(error) => Err(error.clone()),
+                Ok(loaded) => loaded.run(&case.inputs).map_err(|e| say(&e)),
+                Err(error) => Err(say(error)),
             };
             for port in self.outputs {
                 let row = Compared {

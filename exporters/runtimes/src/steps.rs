@@ -1,11 +1,15 @@
 //! Graphs with loops on runtimes without: a host runs the loops, the runtime what stands between them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use zoo_graph::{Content, Count, ScanSteps, Step, Steps};
 use zoo_sdk::{Array, Port, Tensors};
 
-use crate::{Error, LoadOptions, Loaded, Result, Runtime, ports};
+use crate::{Error, LoadOptions, Loaded, Result, Runtime, Stopper, ports};
 
 /// Prepares a form of a graph on a runtime: one file, or files that are driven as one graph.
 ///
@@ -45,6 +49,7 @@ pub fn load(
         runtime: runtime.name(),
         steps: steps.clone(),
         parts,
+        stopped: Arc::default(),
     }))
 }
 
@@ -107,6 +112,7 @@ struct Driven {
     runtime: &'static str,
     steps: Steps,
     parts: Parts,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Loaded for Driven {
@@ -124,6 +130,7 @@ impl Loaded for Driven {
         let mut host = Host {
             runtime: self.runtime,
             batch,
+            stopped: &self.stopped,
             sizes: ports::describe_all(inputs),
             values: inputs.clone(),
         };
@@ -136,17 +143,27 @@ impl Loaded for Driven {
         let outputs = results.collect::<Result<_>>()?;
         ports::check_outputs(self.runtime, &self.steps.outputs, outputs, &symbols)
     }
+
+    fn stopper(&self) -> Option<Stopper> {
+        let stopped = self.stopped.clone();
+        let parts: Vec<_> = self.parts.values().filter_map(|p| p.stopper()).collect();
+        Some(Arc::new(move || {
+            stopped.store(true, Ordering::Relaxed);
+            parts.iter().for_each(|stop| stop());
+        }))
+    }
 }
 
 /// What a host keeps while it follows a program.
-struct Host {
+struct Host<'a> {
     runtime: &'static str,
     batch: usize,
+    stopped: &'a AtomicBool,
     sizes: String,
     values: Tensors,
 }
 
-impl Host {
+impl Host<'_> {
     fn failed(&self, reason: String) -> Error {
         Error::Run {
             runtime: self.runtime,
@@ -209,6 +226,12 @@ impl Host {
         }
         let mut collected: Vec<Vec<Array>> = vec![Vec::new(); scan.outputs.len()];
         for i in 0..steps {
+            if self.stopped.load(Ordering::Relaxed) {
+                let of = scan.states.first().map_or("", |state| &state.end);
+                return Err(self.failed(format!(
+                    "it was asked to end before turn {i} of {steps} of the loop that gives {of:?}"
+                )));
+            }
             for input in &scan.inputs {
                 let slice = self.get(&input.of)?.slice(input.axis, i);
                 let slice = slice.ok_or_else(|| {

@@ -7,15 +7,14 @@ mod available;
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc,
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use available::runtimes;
 use zoo_graph::{Array, Attribute, DType, Dim, Graph, Initializer, Node, Port, ValueType};
 use zoo_onnx::{Options, Variant, export};
-use zoo_runtimes::{LoadOptions, Runtime, load};
+use zoo_runtimes::{LoadOptions, Loaded, Runtime, load, load_within};
 use zoo_sdk::Tensors;
 
 /// Preparing and running one file takes no longer, with much to spare.
@@ -350,10 +349,30 @@ impl Given {
     }
 }
 
+/// The runtimes, to be used on other threads too.
+fn shared() -> Vec<Arc<dyn Runtime>> {
+    runtimes().into_iter().map(Arc::from).collect()
+}
+
+/// A form of a graph on a runtime, each answer of which comes within the limit.
+fn load_form(
+    runtime: &Arc<dyn Runtime>,
+    form: &Variant,
+    limit: Duration,
+) -> Result<Box<dyn Loaded>, String> {
+    let (own, content) = (runtime.clone(), form.content.clone());
+    let load = move || load(own.as_ref(), &content, &LoadOptions::default());
+    load_within(runtime.name(), limit, load).map_err(|e| e.to_string())
+}
+
 /// Runs a form at batch 1 and 3, against what was computed by hand.
-fn check(runtime: &dyn Runtime, form: &Variant, given: Given, steps: usize) -> Result<(), String> {
-    let mut loaded =
-        load(runtime, &form.content, &LoadOptions::default()).map_err(|e| e.to_string())?;
+fn check(
+    runtime: &Arc<dyn Runtime>,
+    form: &Variant,
+    given: Given,
+    steps: usize,
+) -> Result<(), String> {
+    let mut loaded = load_form(runtime, form, DEADLINE)?;
     for n in [1, 3] {
         let x = weight("x", &[n, WIDTH]);
         let mut inputs = Tensors::from([("x".to_string(), x.clone())]);
@@ -382,20 +401,6 @@ fn check(runtime: &dyn Runtime, form: &Variant, given: Given, steps: usize) -> R
     Ok(())
 }
 
-/// [`check`], which a runtime that never comes back fails.
-fn check_in_time(name: &str, form: &Variant, given: Given, steps: usize) -> Result<(), String> {
-    let (name, form) = (name.to_owned(), form.clone());
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || {
-        let runtime = runtimes().into_iter().find(|r| r.name() == name).unwrap();
-        // Nobody waits any longer where this fails.
-        let _ = send.send(check(runtime.as_ref(), &form, given, steps));
-    });
-    receive
-        .recv_timeout(DEADLINE)
-        .map_err(|_| format!("nothing after {DEADLINE:?}"))?
-}
-
 #[test]
 fn loops_over_lists_of_the_file_run_everywhere() {
     let mut failures = Vec::new();
@@ -403,13 +408,13 @@ fn loops_over_lists_of_the_file_run_everywhere() {
         for steps in [1, 2, 3, 15, 16, 32, 784] {
             let graph = given.graph(steps);
             let forms = export(&graph, &Options::default()).unwrap();
-            for runtime in runtimes() {
+            for runtime in shared() {
                 let serves = |form: &&Variant| form.runtimes.iter().any(|r| r == runtime.name());
                 let serving: Vec<_> = forms.iter().filter(serves).collect();
                 assert!(!serving.is_empty(), "{} of {given:?}", runtime.name());
                 for form in serving {
                     let start = Instant::now();
-                    let done = check_in_time(runtime.name(), form, given, steps);
+                    let done = check(&runtime, form, given, steps);
                     let file = form.file_name("flow");
                     let (runtime, took) = (runtime.name(), start.elapsed());
                     println!("{given:?}, {steps} steps, {file} on {runtime}: {took:.2?} {done:?}");
@@ -465,6 +470,7 @@ fn repeated(steps: Option<usize>) -> Graph {
     let with = Attributes::from([("body".into(), Attribute::Graph(Box::new(body.0)))]);
     let shape = Port::batched("", &[WIDTH]).shape;
     net.typed("end", "Loop", &["steps", "", "x"], &shape, with);
+    net.0.nodes.last_mut().unwrap().origin = Some("scans.rs:7".into());
     net.output("end");
     net.0.validate().unwrap();
     net.0
@@ -474,13 +480,12 @@ fn repeated(steps: Option<usize>) -> Graph {
 fn loops_run_as_often_as_an_input_says() {
     for fixed in [None, Some(12)] {
         let forms = export(&repeated(fixed), &Options::default()).unwrap();
-        for runtime in runtimes() {
+        for runtime in shared() {
             let serves = |form: &&Variant| form.runtimes.iter().any(|r| r == runtime.name());
             let serving: Vec<_> = forms.iter().filter(serves).collect();
             assert!(!serving.is_empty(), "{}", runtime.name());
             for form in serving {
-                let mut loaded =
-                    load(runtime.as_ref(), &form.content, &LoadOptions::default()).unwrap();
+                let mut loaded = load_form(&runtime, form, DEADLINE).unwrap();
                 let counts = fixed.map_or(vec![1, 4, 20, 4], |steps| vec![steps]);
                 for (steps, n) in counts.into_iter().zip([1, 3, 1, 2]) {
                     let x = weight("x", &[n, WIDTH]);
@@ -514,6 +519,44 @@ fn loops_run_as_often_as_an_input_says() {
                     assert!(error.contains("\"steps\" says how often"), "{error}");
                 }
             }
+        }
+    }
+}
+
+/// ort ends when it is asked to, and so does the host of step graphs. Both say where they were.
+#[test]
+fn a_loop_without_end_is_given_up() {
+    let graph = repeated(None);
+    let forms = export(&graph, &Options::default()).unwrap();
+    for runtime in shared() {
+        let name = runtime.name();
+        for form in &forms {
+            if !form.runtimes.iter().any(|r| r == name) {
+                continue;
+            }
+            let mut loaded = load_form(&runtime, form, Duration::from_secs(1)).unwrap();
+            let with = |steps: i64| {
+                let count = Array::i64([], [steps]).unwrap();
+                Tensors::from([
+                    ("x".into(), weight("x", &[1, WIDTH])),
+                    ("steps".into(), count),
+                ])
+            };
+            loaded.run(&with(3)).unwrap();
+            let start = Instant::now();
+            let error = loaded.run(&with(1 << 62)).unwrap_err();
+            assert!(start.elapsed() < Duration::from_secs(4), "{name} went on");
+            let text = error.explained(|| Some(graph.clone()));
+            println!("{text}");
+            let head =
+                format!("{name} did not compute at steps: i64[], x: f32[1,{WIDTH}] within 1s (");
+            assert!(text.starts_with(&head), "{text}");
+            assert!(
+                text.ends_with("; it was in Loop \"end\" at scans.rs:7"),
+                "{text}"
+            );
+            let error = loaded.run(&with(3)).unwrap_err().to_string();
+            assert!(error.contains("given up in an earlier run"), "{error}");
         }
     }
 }

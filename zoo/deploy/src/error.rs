@@ -32,9 +32,9 @@ pub enum Error {
         /// What needs the graph.
         hint: &'static str,
     },
-    /// An exported file that does not compute what it was recorded from.
+    /// An exported file that does not compute what it was recorded from, or not in time.
     #[error(
-        "graph {graph:?} as exported to {variant} does not compute what candle computes (on {runtime}): {what}; nothing was written"
+        "graph {graph:?} as exported to {variant} is not proven to compute what candle computes (on {runtime}): {what}; nothing was written"
     )]
     Unproven {
         /// The graph.
