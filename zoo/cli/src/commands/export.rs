@@ -11,6 +11,7 @@ use super::Globals;
 use crate::failure::{Outcome, Result};
 use crate::output::{print, row, table};
 use crate::parse;
+use crate::signals::Signals;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +53,7 @@ pub struct Export {
 
 /// Runs the command.
 pub fn run(args: Export, globals: &Globals) -> Result {
+    Signals::listen()?.end_after(zoo_onnx::bundle::abandon_unfinished)?;
     let options = ExportOptions {
         targets: args.target,
         weights: args.weights.unwrap_or_default(),
