@@ -21,7 +21,9 @@ pub fn draw(
     inputs: &[&Value],
     network: impl Fn(&Net, &Field) -> Field,
 ) -> Value {
-    match Drawing::new(inputs, |x| network(&net.again(), x)) {
+    let (first, known) = (net.again(), net.known());
+    let place = |x: &Field| if x.is_planned() { &known } else { &first };
+    match Drawing::new(inputs, |x| network(place(x), x)) {
         Ok(drawing) => drawing.draw(pixel, inputs),
         Err(error) => Value::failed(error),
     }
