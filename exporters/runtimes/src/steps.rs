@@ -131,6 +131,7 @@ impl Loaded for Driven {
             runtime: self.runtime,
             batch,
             stopped: &self.stopped,
+            ended: false,
             sizes: ports::describe_all(inputs),
             values: inputs.clone(),
         };
@@ -159,6 +160,7 @@ struct Host<'a> {
     runtime: &'static str,
     batch: usize,
     stopped: &'a AtomicBool,
+    ended: bool,
     sizes: String,
     values: Tensors,
 }
@@ -218,6 +220,18 @@ impl Host<'_> {
         }
     }
 
+    /// Fails once where the host was asked to end: what is outside has nothing to add.
+    fn goes_on(&mut self, scan: &ScanSteps, turn: usize, turns: usize) -> Result<()> {
+        if self.ended || !self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.ended = true;
+        let of = scan.states.first().map_or("", |state| &state.end);
+        Err(self.failed(format!(
+            "it was asked to end in turn {turn} of {turns} of the loop that gives {of:?}"
+        )))
+    }
+
     fn scan(&mut self, scan: &ScanSteps, parts: &mut Parts) -> Result<()> {
         let steps = self.count(&scan.steps)?;
         for state in &scan.states {
@@ -226,12 +240,7 @@ impl Host<'_> {
         }
         let mut collected: Vec<Vec<Array>> = vec![Vec::new(); scan.outputs.len()];
         for i in 0..steps {
-            if self.stopped.load(Ordering::Relaxed) {
-                let of = scan.states.first().map_or("", |state| &state.end);
-                return Err(self.failed(format!(
-                    "it was asked to end before turn {i} of {steps} of the loop that gives {of:?}"
-                )));
-            }
+            self.goes_on(scan, i, steps)?;
             for input in &scan.inputs {
                 let slice = self.get(&input.of)?.slice(input.axis, i);
                 let slice = slice.ok_or_else(|| {
@@ -247,7 +256,11 @@ impl Host<'_> {
                 let indices = indices.map_err(|e| self.failed(e.to_string()))?;
                 self.values.insert(index.clone(), indices);
             }
-            self.follow(&scan.body, parts)?;
+            if let Err(error) = self.follow(&scan.body, parts) {
+                // Where a runtime was asked to end, in its own words it does not say in which loop.
+                self.goes_on(scan, i, steps)?;
+                return Err(error);
+            }
             // All are read before any is written: a state may become what another was.
             let mut next = Vec::with_capacity(scan.states.len());
             for state in &scan.states {
