@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zoo_runtimes::{LoadOptions, Runtime, example_inputs, parity::Tolerance};
-use zoo_sdk::{Array, GraphInfo, Session, Tensors};
+use zoo_sdk::{Array, GraphInfo, Session, Tensors, input_rows};
 
 use crate::{Options, Outcome, Report, ensure, refused, training::Subject};
 
@@ -108,10 +108,7 @@ fn computes(session: &dyn Session, graph: &GraphInfo) -> Outcome {
 
 fn independent(session: &dyn Session, graph: &GraphInfo) -> Outcome {
     let three = inputs(graph, 3)?;
-    let last: Tensors = three
-        .iter()
-        .map(|(name, array)| (name.clone(), array.rows(2, 3)))
-        .collect();
+    let last = input_rows(&graph.inputs, &three, 2, 3);
     let (three, last) = (run(session, graph, &three)?, run(session, graph, &last)?);
     for (name, array) in &last {
         close(name, array, &three[name].rows(2, 3))?;

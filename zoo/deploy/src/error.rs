@@ -15,6 +15,9 @@ pub enum Error {
     /// A runtime or a device cannot be had, or refuses a file.
     #[error(transparent)]
     Runtime(#[from] zoo_runtimes::Error),
+    /// An array could not be read.
+    #[error(transparent)]
+    Npy(#[from] zoo_data::npy::Error),
     /// A picture could not be drawn or read.
     #[error(transparent)]
     Picture(#[from] zoo_pictures::Error),

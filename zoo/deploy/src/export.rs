@@ -14,7 +14,7 @@ use zoo_runtimes::parity::{Case, Compared, Expected};
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{
     Array, DataSpec, Description, Elements, EvaluateRequest, GraphInfo, Port, Session, Silent,
-    Split, Tensors, View,
+    Split, Tensors, View, must_be_given,
 };
 
 use crate::draw::draw;
@@ -151,6 +151,12 @@ pub fn export(
         writer.graph(&info.name, &info.doc, inputs, outputs, &variants)?;
     }
     let picture = match graph(&graphs, "sample") {
+        Some(info) if info.inputs.iter().any(must_be_given) => {
+            warnings.push(
+                "no picture of samples: the model draws them by inputs that must be given".into(),
+            );
+            None
+        }
         Some(info) => {
             progress("drawing samples");
             let images = draw(

@@ -21,7 +21,7 @@ pub mod schema;
 mod wire;
 
 pub use data::{Binarization, DataSpec, Dataset, Elements, Split, View};
-pub use draw::draw_inputs;
+pub use draw::{draw_inputs, input_rows, must_be_given};
 pub use message::{
     Checkpoint, Control, DENSITY_FAMILIES, Description, EvaluateRequest, Event, GraphInfo,
     LossTerm, OpenRequest, Paper, SHOWN_IMAGE, StateRecord, StopReason, TrainReport, TrainRequest,
