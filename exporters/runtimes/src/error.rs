@@ -59,6 +59,20 @@ pub enum Error {
         /// Its reason, with the node where it names one.
         reason: String,
     },
+    /// The runtime had not ended in time.
+    #[error(
+        "{runtime} did not {doing} within {limit:?}{said} and was given up; if it is slow rather than stuck, allow it more with --timeout"
+    )]
+    Deadline {
+        /// Which runtime.
+        runtime: RuntimeId,
+        /// What it was to do.
+        doing: String,
+        /// How long it was waited for.
+        limit: std::time::Duration,
+        /// Where it was, in its own words, where it has any.
+        said: String,
+    },
     /// An input that the file does not have.
     #[error("unknown input {name:?}: the file reads {valid}")]
     UnknownInput {

@@ -18,7 +18,7 @@
 //! - Inputs are checked against the file's ports before a runtime sees them, outputs after it: an error names the port.
 //! - A file is checked for what is known to bring a runtime down (lying tensor sizes, missing outputs, weights outside
 //!   the file), and a panic below becomes an error. That is no sandbox: a hostile file can still exhaust memory or
-//!   time in a runtime, so files of strangers belong in a process of their own.
+//!   time in a runtime, so files of strangers belong in a process of their own; [`load_within`] bounds the time.
 //! - A device is used or refused, never replaced by the CPU.
 
 mod bench;
@@ -28,6 +28,7 @@ mod candle;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod convert;
+mod deadline;
 mod device;
 mod error;
 mod guard;
@@ -49,6 +50,7 @@ use std::path::PathBuf;
 use zoo_sdk::{Port, Tensors};
 
 pub use bench::{BenchFigures, BenchOptions, bench, example_inputs};
+pub use deadline::{Stopper, given_up, load_within, patience};
 pub use device::{Device, UnknownDevice};
 pub use error::{Error, Result};
 pub use steps::load;
@@ -88,6 +90,11 @@ pub trait Loaded: Send {
     /// For a port that is unknown, missing, of another type or shape than the file says, or empty; for sizes that
     /// disagree about N; for whatever the runtime refuses; for outputs of another type or shape than the file says.
     fn run(&mut self, inputs: &Tensors) -> Result<Tensors>;
+
+    /// What asks a run to end, from another thread, where the runtime can be asked. Nothing is to be run after that.
+    fn stopper(&self) -> Option<Stopper> {
+        None
+    }
 }
 
 /// How to prepare a file.

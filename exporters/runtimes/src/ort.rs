@@ -10,13 +10,15 @@ use ort::{
     environment::Environment,
     ep::{self, ExecutionProvider, ExecutionProviderDispatch},
     logging::LogLevel,
-    session::{Session, SessionInputValue, builder::AutoDevicePolicy, builder::SessionBuilder},
+    session::{
+        RunOptions, Session, SessionInputValue, builder::AutoDevicePolicy, builder::SessionBuilder,
+    },
     value::{DynValue, Tensor, TensorElementType, TensorRef},
 };
 use zoo_sdk::{Array, Data, Port, Tensors};
 
 use crate::{
-    Device, Error, LoadOptions, Loaded, Result, Runtime, RuntimeId, Search,
+    Device, Error, LoadOptions, Loaded, Result, Runtime, RuntimeId, Search, Stopper,
     convert::{bools, half_bits, halves},
     guard::guarded,
     ort_library,
@@ -250,12 +252,10 @@ impl Runtime for Ort {
                 builder = builder
                     .with_execution_providers(providers)
                     .map_err(|error| format!("no session on {device}: {error}"))?;
-                return on_device(builder, model, device).map(OrtEngine);
+                return on_device(builder, model, device).and_then(OrtEngine::new);
             }
-            builder
-                .commit_from_memory(model)
-                .map(OrtEngine)
-                .map_err(text)
+            let session = builder.commit_from_memory(model).map_err(text)?;
+            OrtEngine::new(session)
         })
     }
 }
@@ -318,7 +318,17 @@ fn placed_on_cpu(log: &[String]) -> Vec<String> {
     nodes
 }
 
-struct OrtEngine(Session);
+struct OrtEngine {
+    session: Session,
+    options: Arc<RunOptions>,
+}
+
+impl OrtEngine {
+    fn new(session: Session) -> Result<Self, String> {
+        let options = Arc::new(RunOptions::new().map_err(|e| e.to_string())?);
+        Ok(Self { session, options })
+    }
+}
 
 impl Engine for OrtEngine {
     fn run(&mut self, ports: &[Port], inputs: &Tensors) -> Result<Vec<Array>, String> {
@@ -327,13 +337,25 @@ impl Engine for OrtEngine {
             Ok((name.as_str(), value))
         });
         let values = values.collect::<Result<Vec<_>, String>>()?;
-        let outputs = self.0.run(values).map_err(|e| e.to_string())?;
+        let outputs = self
+            .session
+            .run_with_options(values, &self.options)
+            .map_err(|e| e.to_string())?;
         let outputs = ports.iter().map(|port| {
             let value = outputs.get(&port.name);
             let value = value.ok_or_else(|| format!("it gave no output {:?}", port.name))?;
             from_ort(value).map_err(|e| format!("output {:?}: {e}", port.name))
         });
         outputs.collect()
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        let options = self.options.clone();
+        Some(Arc::new(move || {
+            if let Err(error) = options.terminate() {
+                tracing::debug!("ort cannot be asked to end: {error}");
+            }
+        }))
     }
 }
 

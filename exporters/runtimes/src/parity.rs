@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zoo_sdk::{Array, BATCH, DType, Port, Sizes, Tensors};
 
-use crate::{Loaded, RuntimeId};
+use crate::{Error, Loaded, Result, RuntimeId};
 
 /// An output of a runtime beside the reference.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -68,18 +68,19 @@ impl Compared {
 }
 
 impl Case<'_> {
-    /// A row for each batch and output. What could not be loaded or run has rows too, with the reason.
+    /// A row for each batch and output. What could not be loaded or run has rows too, with the reason as `say` words it.
     pub fn run(
         &self,
         runtime: &RuntimeId,
-        mut loaded: Result<Box<dyn Loaded>, String>,
+        mut loaded: Result<Box<dyn Loaded>>,
         cases: &[Expected],
+        say: &dyn Fn(&Error) -> String,
     ) -> Vec<Compared> {
         let mut rows = Vec::new();
         for case in cases {
             let got = match &mut loaded {
-                Ok(loaded) => loaded.run(&case.inputs).map_err(|e| e.to_string()),
-                Err(error) => Err(error.clone()),
+                Ok(loaded) => loaded.run(&case.inputs).map_err(|e| say(&e)),
+                Err(error) => Err(say(error)),
             };
             for port in self.outputs {
                 let row = Compared {

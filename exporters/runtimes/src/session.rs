@@ -3,7 +3,7 @@
 use zoo_sdk::{Array, Port, Tensors};
 
 use crate::{
-    Error, Loaded, Result, RuntimeId,
+    Error, Loaded, Result, RuntimeId, Stopper,
     guard::{guarded, shorten},
     model::Model,
     ports::{check_inputs, check_outputs, describe_all},
@@ -13,6 +13,11 @@ use crate::{
 pub(crate) trait Engine: Send {
     /// Computes the outputs in the file's order from inputs that fit the file's ports.
     fn run(&mut self, ports: &[Port], inputs: &Tensors) -> Result<Vec<Array>, String>;
+
+    /// As [`Loaded::stopper`].
+    fn stopper(&self) -> Option<Stopper> {
+        None
+    }
 }
 
 /// Reads and checks the file, then lets `engine` prepare it.
@@ -66,5 +71,9 @@ impl Loaded for Session {
                 reason: shorten(&reason),
             })?;
         check_outputs(&self.runtime, &self.outputs, outputs, &symbols)
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        self.engine.stopper()
     }
 }

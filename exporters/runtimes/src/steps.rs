@@ -1,11 +1,15 @@
 //! Graphs with loops on runtimes without: a host runs the loops, the runtime what stands between them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use zoo_graph::{Content, Count, ScanSteps, Step, Steps};
 use zoo_sdk::{Array, Port, Tensors};
 
-use crate::{Error, LoadOptions, Loaded, Result, Runtime, RuntimeId, ports};
+use crate::{Error, LoadOptions, Loaded, Result, Runtime, RuntimeId, Stopper, ports};
 
 /// Prepares a form of a graph on a runtime: one file, or files that are driven as one graph.
 ///
@@ -45,6 +49,7 @@ pub fn load(
         runtime: runtime.id(),
         steps: steps.clone(),
         parts,
+        stopped: Arc::default(),
     }))
 }
 
@@ -111,6 +116,7 @@ struct Driven {
     runtime: RuntimeId,
     steps: Steps,
     parts: Parts,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Loaded for Driven {
@@ -128,6 +134,8 @@ impl Loaded for Driven {
         let mut host = Host {
             runtime: self.runtime.clone(),
             batch,
+            stopped: &self.stopped,
+            ended: false,
             sizes: ports::describe_all(inputs),
             values: inputs.clone(),
         };
@@ -140,17 +148,28 @@ impl Loaded for Driven {
         let outputs = results.collect::<Result<_>>()?;
         ports::check_outputs(&self.runtime, &self.steps.outputs, outputs, &symbols)
     }
+
+    fn stopper(&self) -> Option<Stopper> {
+        let stopped = self.stopped.clone();
+        let parts: Vec<_> = self.parts.values().filter_map(|p| p.stopper()).collect();
+        Some(Arc::new(move || {
+            stopped.store(true, Ordering::Relaxed);
+            parts.iter().for_each(|stop| stop());
+        }))
+    }
 }
 
 /// What a host keeps while it follows a program.
-struct Host {
+struct Host<'a> {
     runtime: RuntimeId,
     batch: usize,
+    stopped: &'a AtomicBool,
+    ended: bool,
     sizes: String,
     values: Tensors,
 }
 
-impl Host {
+impl Host<'_> {
     fn failed(&self, reason: String) -> Error {
         Error::Run {
             runtime: self.runtime.clone(),
@@ -212,6 +231,18 @@ impl Host {
         }
     }
 
+    /// Fails once where the host was asked to end: what is outside has nothing to add.
+    fn goes_on(&mut self, scan: &ScanSteps, turn: usize, turns: usize) -> Result<()> {
+        if self.ended || !self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.ended = true;
+        let of = scan.states.first().map_or("", |state| &state.end);
+        Err(self.failed(format!(
+            "it was asked to end in turn {turn} of {turns} of the loop that gives {of:?}"
+        )))
+    }
+
     fn scan(&mut self, scan: &ScanSteps, parts: &mut Parts) -> Result<()> {
         let steps = self.count(&scan.steps)?;
         for state in &scan.states {
@@ -220,6 +251,7 @@ impl Host {
         }
         let mut collected: Vec<Vec<Array>> = vec![Vec::new(); scan.outputs.len()];
         for i in 0..steps {
+            self.goes_on(scan, i, steps)?;
             for input in &scan.inputs {
                 let slice = self.get(&input.of)?.slice(input.axis, i);
                 let slice = slice.ok_or_else(|| {
@@ -235,7 +267,11 @@ impl Host {
                 let indices = indices.map_err(|e| self.failed(e.to_string()))?;
                 self.values.insert(index.clone(), indices);
             }
-            self.follow(&scan.body, parts)?;
+            if let Err(error) = self.follow(&scan.body, parts) {
+                // Where a runtime was asked to end, in its own words it does not say in which loop.
+                self.goes_on(scan, i, steps)?;
+                return Err(error);
+            }
             // All are read before any is written: a state may become what another was.
             let mut next = Vec::with_capacity(scan.states.len());
             for state in &scan.states {

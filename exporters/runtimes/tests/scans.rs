@@ -7,15 +7,14 @@ mod available;
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc,
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use available::runtimes;
 use zoo_graph::{Array, Attribute, DType, Dim, Graph, Initializer, Node, Port, ValueType};
 use zoo_onnx::{Options, Variant, export};
-use zoo_runtimes::{LoadOptions, Runtime, RuntimeId, load};
+use zoo_runtimes::{LoadOptions, Loaded, Runtime, load, load_within};
 use zoo_sdk::Tensors;
 
 /// Preparing and running one file takes no longer, with much to spare.
@@ -350,10 +349,30 @@ impl Given {
     }
 }
 
+/// The runtimes, to be used on other threads too.
+fn shared() -> Vec<Arc<dyn Runtime>> {
+    runtimes().into_iter().map(Arc::from).collect()
+}
+
+/// A form of a graph on a runtime, each answer of which comes within the limit.
+fn load_form(
+    runtime: &Arc<dyn Runtime>,
+    form: &Variant,
+    limit: Duration,
+) -> Result<Box<dyn Loaded>, String> {
+    let (own, content) = (runtime.clone(), form.content.clone());
+    let load = move || load(own.as_ref(), &content, &LoadOptions::default());
+    load_within(runtime.name(), limit, load).map_err(|e| e.to_string())
+}
+
 /// Runs a form at batch 1 and 3, against what was computed by hand.
-fn check(runtime: &dyn Runtime, form: &Variant, given: Given, steps: usize) -> Result<(), String> {
-    let mut loaded =
-        load(runtime, &form.content, &LoadOptions::default()).map_err(|e| e.to_string())?;
+fn check(
+    runtime: &Arc<dyn Runtime>,
+    form: &Variant,
+    given: Given,
+    steps: usize,
+) -> Result<(), String> {
+    let mut loaded = load_form(runtime, form, DEADLINE)?;
     for n in [1, 3] {
         let x = weight("x", &[n, WIDTH]);
         let mut inputs = Tensors::from([("x".to_string(), x.clone())]);
@@ -382,20 +401,6 @@ fn check(runtime: &dyn Runtime, form: &Variant, given: Given, steps: usize) -> R
     Ok(())
 }
 
-/// [`check`], which a runtime that never comes back fails.
-fn check_in_time(id: RuntimeId, form: &Variant, given: Given, steps: usize) -> Result<(), String> {
-    let form = form.clone();
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || {
-        let runtime = runtimes().into_iter().find(|r| r.id() == id).unwrap();
-        // Nobody waits any longer where this fails.
-        let _ = send.send(check(runtime.as_ref(), &form, given, steps));
-    });
-    receive
-        .recv_timeout(DEADLINE)
-        .map_err(|_| format!("nothing after {DEADLINE:?}"))?
-}
-
 #[test]
 fn loops_over_lists_of_the_file_run_everywhere() {
     let mut failures = Vec::new();
@@ -403,13 +408,13 @@ fn loops_over_lists_of_the_file_run_everywhere() {
         for steps in [1, 2, 3, 15, 16, 32, 784] {
             let graph = given.graph(steps);
             let forms = export(&graph, &Options::default()).unwrap();
-            for runtime in runtimes() {
+            for runtime in shared() {
                 let serves = |form: &&Variant| form.serves(&runtime.id());
                 let serving: Vec<_> = forms.iter().filter(serves).collect();
                 assert!(!serving.is_empty(), "{} of {given:?}", runtime.id());
                 for form in serving {
                     let start = Instant::now();
-                    let done = check_in_time(runtime.id(), form, given, steps);
+                    let done = check(&runtime, form, given, steps);
                     let file = form.file_name("flow");
                     let (runtime, took) = (runtime.id(), start.elapsed());
                     println!("{given:?}, {steps} steps, {file} on {runtime}: {took:.2?} {done:?}");
@@ -465,22 +470,35 @@ fn repeated(steps: Option<usize>) -> Graph {
     let with = Attributes::from([("body".into(), Attribute::Graph(Box::new(body.0)))]);
     let shape = Port::batched("", &[WIDTH]).shape;
     net.typed("end", "Loop", &["steps", "", "x"], &shape, with);
+    net.0.nodes.last_mut().unwrap().origin = Some("scans.rs:7".into());
     net.output("end");
     net.0.validate().unwrap();
     net.0
+}
+
+/// What [`repeated`] computes: the state after each step.
+fn states(x: &Array, steps: usize) -> Vec<Vec<f64>> {
+    let (mut state, rates) = (x.to_f64(), weight("rates", &[WIDTH]).to_f64());
+    let step = |t| {
+        let time = (t as f64 + 0.5) / steps as f64;
+        for (k, v) in state.iter_mut().enumerate() {
+            *v += ((time * rates[k % WIDTH]).sin() - *v) / steps as f64;
+        }
+        state.clone()
+    };
+    (0..steps).map(step).collect()
 }
 
 #[test]
 fn loops_run_as_often_as_an_input_says() {
     for fixed in [None, Some(12)] {
         let forms = export(&repeated(fixed), &Options::default()).unwrap();
-        for runtime in runtimes() {
+        for runtime in shared() {
             let serves = |form: &&Variant| form.serves(&runtime.id());
             let serving: Vec<_> = forms.iter().filter(serves).collect();
             assert!(!serving.is_empty(), "{}", runtime.id());
             for form in serving {
-                let mut loaded =
-                    load(runtime.as_ref(), &form.content, &LoadOptions::default()).unwrap();
+                let mut loaded = load_form(&runtime, form, DEADLINE).unwrap();
                 let counts = fixed.map_or(vec![1, 4, 20, 4], |steps| vec![steps]);
                 for (steps, n) in counts.into_iter().zip([1, 3, 1, 2]) {
                     let x = weight("x", &[n, WIDTH]);
@@ -493,14 +511,9 @@ fn loops_run_as_often_as_an_input_says() {
                     let outputs = loaded
                         .run(&inputs)
                         .unwrap_or_else(|e| panic!("{what}: {e}"));
-                    let (mut state, rates) = (x.to_f64(), weight("rates", &[WIDTH]).to_f64());
-                    for t in 0..steps {
-                        let time = (t as f64 + 0.5) / steps as f64;
-                        for (k, v) in state.iter_mut().enumerate() {
-                            *v += ((time * rates[k % WIDTH]).sin() - *v) / steps as f64;
-                        }
-                    }
-                    for (got, expected) in outputs["end"].to_f64().iter().zip(&state) {
+                    let states = states(&x, steps);
+                    let end = states.last().unwrap();
+                    for (got, expected) in outputs["end"].to_f64().iter().zip(end) {
                         let off = (got - expected).abs();
                         assert!(off <= 1e-5, "{what}: {got} for {expected}");
                     }
@@ -514,6 +527,117 @@ fn loops_run_as_often_as_an_input_says() {
                     assert!(error.contains("\"steps\" says how often"), "{error}");
                 }
             }
+        }
+    }
+}
+
+/// [`repeated`] a told number of times, with the states of all turns side by side, `path` (T,N,8), and their mean.
+fn collected() -> Graph {
+    let mut graph = repeated(None);
+    let node = graph.nodes.last_mut().unwrap();
+    let Some(Attribute::Graph(body)) = node.attributes.get_mut("body") else {
+        unreachable!("a Loop has a body");
+    };
+    let mut copy = Net(std::mem::take(&mut **body));
+    let seen = copy.batched("seen", "Identity", &["next"], &[WIDTH]);
+    copy.output(&seen);
+    **body = copy.0;
+    node.outputs.push("path".into());
+    let state = Port::batched("", &[WIDTH]).shape;
+    let shape = [&["T".parse().unwrap()][..], &state].concat();
+    let path = Port::new("path", DType::F32, shape);
+    graph.types.insert("path".into(), path.value_type());
+    let mut net = Net(graph);
+    let over = [
+        ("axes".into(), Attribute::Ints(vec![0])),
+        ("keepdims".into(), Attribute::Int(0)),
+    ];
+    net.typed("mean", "ReduceMean", &["path"], &state, over.into());
+    net.output("mean");
+    net.0.validate().unwrap();
+    net.0
+}
+
+#[test]
+fn what_a_told_number_of_turns_gives_is_collected() {
+    let graph = collected();
+    // Not as an output itself: of how many turns it is, no port can say.
+    let mut path = Net(graph.clone());
+    path.output("path");
+    let error = export(&path.0, &Options::default()).unwrap_err();
+    let refused = "in value \"path\": the first dimension of a port must be the batch N";
+    assert!(error.to_string().starts_with(refused), "{error}");
+    let to = |target: &str| {
+        let targets = vec![target.to_owned()];
+        export(
+            &graph,
+            &Options {
+                targets,
+                ..Options::default()
+            },
+        )
+    };
+    let error = to("tract").unwrap_err().to_string();
+    let refused =
+        "a host passes on values whose first dimension is the batch, \"path\" is f32[T,N,8]";
+    assert!(error.ends_with(refused), "{error}");
+    let forms = to("ort").unwrap();
+    for runtime in shared() {
+        let serves = |form: &&Variant| form.runtimes.iter().any(|r| r == runtime.name());
+        for form in forms.iter().filter(serves) {
+            let mut loaded = load_form(&runtime, form, DEADLINE).unwrap();
+            for (steps, n) in [(1, 2), (5, 1), (12, 3)] {
+                let x = weight("x", &[n, WIDTH]);
+                let count = Array::i64([], [steps as i64]).unwrap();
+                let inputs = Tensors::from([("x".into(), x.clone()), ("steps".into(), count)]);
+                let what = format!("{:?} on {}, {steps} steps", form.suffix, runtime.name());
+                let outputs = loaded
+                    .run(&inputs)
+                    .unwrap_or_else(|e| panic!("{what}: {e}"));
+                let states = states(&x, steps);
+                let sum = |k| states.iter().map(|state| state[k]).sum::<f64>();
+                for (k, got) in outputs["mean"].to_f64().into_iter().enumerate() {
+                    let expected = sum(k) / steps as f64;
+                    let off = (got - expected).abs();
+                    assert!(off <= 1e-5, "{what}: {got} for {expected}");
+                }
+            }
+        }
+    }
+}
+
+/// ort ends when it is asked to, and so does the host of step graphs. Both say where they were.
+#[test]
+fn a_loop_without_end_is_given_up() {
+    let graph = repeated(None);
+    let forms = export(&graph, &Options::default()).unwrap();
+    for runtime in shared() {
+        let name = runtime.name();
+        for form in &forms {
+            if !form.runtimes.iter().any(|r| r == name) {
+                continue;
+            }
+            let mut loaded = load_form(&runtime, form, Duration::from_secs(1)).unwrap();
+            let with = |steps: i64| {
+                let count = Array::i64([], [steps]).unwrap();
+                Tensors::from([
+                    ("x".into(), weight("x", &[1, WIDTH])),
+                    ("steps".into(), count),
+                ])
+            };
+            loaded.run(&with(3)).unwrap();
+            let error = loaded.run(&with(1 << 62)).unwrap_err();
+            let text = error.explained(|| Some(graph.clone()));
+            println!("{text}");
+            let head =
+                format!("{name} did not compute at steps: i64[], x: f32[1,{WIDTH}] within 1s (");
+            assert!(text.starts_with(&head), "{text}");
+            assert!(
+                text.ends_with("; it was in Loop \"end\" at scans.rs:7"),
+                "{text}"
+            );
+            let error = loaded.run(&with(3)).unwrap_err().to_string();
+            assert!(error.contains("given up in an earlier run"), "{error}");
         }
     }
 }

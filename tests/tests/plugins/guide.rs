@@ -86,44 +86,100 @@ fn ask_for_the_same_features(beside: &Path) {
     std::os::unix::fs::symlink(target, beside.join("target")).unwrap();
 }
 
+/// Runs a line of a guide as its reader does, in `folder`, with the program that was built here; gives what it said.
+fn follow(place: &Place, folder: &Path, line: &str) -> String {
+    let mut path = vec![workspace().to_path_buf()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    let start = Instant::now();
+    let mut command = Command::new("sh");
+    command
+        .current_dir(folder)
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .env("ZOO_DATA_DIR", place.0.path().join("data"))
+        .env("CARGO_NET_OFFLINE", "true")
+        .env_remove("CARGO_TARGET_DIR");
+    let said = if line == "cargo test" {
+        // Standard error too: it tells which runtimes were left out.
+        let said = ok(command.args(["-e", "-c", "cargo test 2>&1"]));
+        assert!(said.contains("test conforms ... ok"), "{said}");
+        assert!(said.contains("not compared on candle-onnx: "), "{said}");
+        said
+    } else {
+        ok(command.args(["-e", "-c", line]))
+    };
+    // Shown with `--nocapture`.
+    print(&format!("{:6.1} s  {line}", start.elapsed().as_secs_f64()));
+    said
+}
+
 #[test]
 fn the_authors_guide_is_true() {
     let place = Place::new();
     let mut folder = place.0.path().to_path_buf();
-    let mut path = vec![workspace().to_path_buf()];
-    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
-    let path = std::env::join_paths(path).unwrap();
-    let mut times = Vec::new();
     for line in guide() {
         if let Some(below) = line.strip_prefix("cd ") {
             folder.push(below);
             ask_for_the_same_features(&folder);
             continue;
         }
-        let start = Instant::now();
-        let mut command = Command::new("sh");
-        command
-            .current_dir(&folder)
-            .env("PATH", &path)
-            .env("ZOO_DATA_DIR", place.0.path().join("data"))
-            .env("CARGO_NET_OFFLINE", "true")
-            .env_remove("CARGO_TARGET_DIR");
-        let said = if line == "cargo test" {
-            // Standard error too: it tells which runtimes were left out.
-            let both = command.args(["-e", "-c", &format!("{line} 2>&1")]);
-            ok(both)
-        } else {
-            ok(command.args(["-e", "-c", &line]))
-        };
-        times.push(format!("{:6.1} s  {line}\n", start.elapsed().as_secs_f64()));
-        if line == "cargo test" {
-            assert!(said.contains("test conforms ... ok"), "{said}");
-            assert!(said.contains("not compared on candle-onnx: "), "{said}");
+        follow(&place, &folder, &line);
+    }
+    assert!(folder.join("grid.png").is_file() && folder.join("bundles/first/README.md").is_file());
+}
+
+/// A model that is drawn by more than noise: how many steps its sampler takes is told.
+#[test]
+fn an_example_outside_the_workspace_draws_in_as_many_steps_as_told() {
+    let place = Place::new();
+    let folder = place.0.path().join("rectified-flow");
+    let from = root().join("tests/third-party/rectified-flow");
+    for file in [
+        "Cargo.toml",
+        "default.toml",
+        "src/lib.rs",
+        "tests/conformance.rs",
+    ] {
+        let text = fs::read_to_string(from.join(file)).unwrap();
+        let to = folder.join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let root = root().display().to_string();
+        fs::write(to, text.replace("\"../../../", &format!("\"{root}/"))).unwrap();
+    }
+    ask_for_the_same_features(&folder);
+    let library = format!(
+        "target/debug/{}rectified_flow{}",
+        std::env::consts::DLL_PREFIX,
+        std::env::consts::DLL_SUFFIX
+    );
+    let zoo = |line: &str| follow(&place, &folder, &format!("zoo --plugin {library} {line}"));
+    follow(&place, &folder, "cargo test");
+    follow(&place, &folder, "cargo build");
+    follow(
+        &place,
+        &folder,
+        &format!("zoo plugin check {library} --set channels=4 --set waves=3"),
+    );
+    let small = "--data fashion-small --set data.limit=64 --set channels=4 --steps 2";
+    zoo(&format!("train rectified-flow {small} --out run"));
+    zoo("export run --out bundle --test-images 1");
+    zoo("verify bundle --batch 1,2");
+    let picture = |from: &str, more: &str| {
+        zoo(&format!("sample {from} -n 2 {more} --out grid.png"));
+        zoo_pictures::read_image(&folder.join("grid.png")).unwrap()
+    };
+    let eight = picture("run", "--input steps=8");
+    assert_ne!(eight, picture("run", "--input steps=2"));
+    assert_eq!(picture("run", ""), picture("run", "--input steps=64"));
+    for runtime in zoo_tests::runtimes() {
+        let on = format!("--input steps=8 --runtime {}", runtime.id());
+        for from in ["run", "bundle"] {
+            let other = picture(from, &on);
+            let pairs = eight.to_f64().into_iter().zip(other.to_f64());
+            let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            // A level of 256.
+            assert!(largest <= 1.01 / 255.0, "{from} {on}: {largest}");
         }
     }
-    // Shown with `--nocapture`.
-    print(&times.concat());
-    assert!(folder.join("grid.png").is_file() && folder.join("bundles/first/README.md").is_file());
 }
 
 #[allow(clippy::print_stdout)]

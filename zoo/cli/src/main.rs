@@ -28,11 +28,16 @@ fn main() -> ExitCode {
         }
     };
     logging::init(cli.globals.quiet, cli.globals.verbose);
-    match commands::run(cli) {
-        Ok(outcome) => ExitCode::from(outcome.exit_code()),
+    let code = match commands::run(cli) {
+        Ok(outcome) => outcome.exit_code(),
         Err(failure) => {
             logging::say(&failure.text());
-            ExitCode::from(failure.code)
+            failure.code
         }
+    };
+    if zoo_runtimes::given_up() {
+        // What was printed is out: every command flushes its result.
+        signal_hook::low_level::exit(code.into());
     }
+    ExitCode::from(code)
 }

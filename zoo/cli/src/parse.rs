@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zoo_deploy::Given;
+
 /// A run or a bundle: a path, or `pretrained:NAME`.
 pub fn trained(text: &str) -> Result<PathBuf, String> {
     zoo_deploy::pretrained::resolve(text).map_err(|error| error.to_string())
@@ -102,6 +104,21 @@ pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+/// `name=number`, or `name=@file`.
+pub fn given(text: &str) -> Result<(String, Given), String> {
+    let given = text.split_once('=').and_then(|(name, value)| {
+        let given = match value.strip_prefix('@') {
+            Some(file) => Given::File(file.into()),
+            None => Given::Number(value.parse().ok().filter(|v: &f64| v.is_finite())?),
+        };
+        Some((name.to_owned(), given))
+    });
+    let given = given.filter(|(name, given)| !name.is_empty() && *given != Given::File("".into()));
+    given.ok_or_else(|| {
+        format!("{text:?} is no input: write name=number, as in steps=8, or name=@file.npy")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +180,16 @@ mod tests {
         );
         for text in ["z", "z=", "=a.npy", ""] {
             assert!(named_file(text).is_err(), "{text}");
+        }
+        for (text, value) in [
+            ("steps=8", Given::Number(8.0)),
+            ("t=-1e-3", Given::Number(-1e-3)),
+            ("t=@a=b.npy", Given::File("a=b.npy".into())),
+        ] {
+            assert_eq!(given(text).unwrap().1, value, "{text}");
+        }
+        for text in ["t", "t=", "=1", "t=nan", "t=a.npy", "t=@"] {
+            assert!(given(text).is_err(), "{text}");
         }
     }
 }

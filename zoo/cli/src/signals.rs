@@ -1,10 +1,12 @@
-//! Ctrl-C and SIGTERM: the first asks a command to finish its step and save, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first asks a command to finish its step and save, or has it clear away what is half done; the second ends
+//! the process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
 
 use crate::failure::{FAILED, Failure, Result};
 
@@ -29,6 +31,27 @@ impl Signals {
                 .map_err(|error| Failure::new(FAILED, &error))?;
         }
         Ok(Self { received })
+    }
+
+    /// Ends the process at the first signal, after `clear`: for a command that cannot go on later with what it has begun, and may be
+    /// anywhere in a long computation.
+    pub fn end_after(self, clear: impl FnOnce() + Send + 'static) -> Result<()> {
+        let wait = move || {
+            let signal = loop {
+                match self.received() {
+                    Some(signal) => break signal,
+                    None => std::thread::sleep(Duration::from_millis(20)),
+                }
+            };
+            clear();
+            // At once: threads that still compute must not find that what they use is taken down.
+            low_level::exit(128 + signal);
+        };
+        let thread = std::thread::Builder::new().name("signals".into());
+        thread
+            .spawn(wait)
+            .map(drop)
+            .map_err(|error| Failure::new(FAILED, &error))
     }
 
     /// The signal that came, if one did.

@@ -1,11 +1,14 @@
 //! Graphs: computed, refused, exported, and equal on every runtime.
 
-use zoo_runtimes::{LoadOptions, Runtime, Search, example_inputs, parity::Tolerance};
-use zoo_sdk::{Array, GraphInfo, Session, Tensors, sizes_of};
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::{Outcome, Report, ensure, refused, training::Subject};
+use zoo_runtimes::{LoadOptions, Runtime, example_inputs, parity::Tolerance};
+use zoo_sdk::{Array, GraphInfo, Session, Tensors, input_rows, sizes_of};
 
-pub(crate) fn check(subject: &Subject<'_>, search: &Search, report: &mut Report) {
+use crate::{Options, Outcome, Report, ensure, refused, training::Subject};
+
+pub(crate) fn check(subject: &Subject<'_>, options: &Options, report: &mut Report) {
     let session = match subject.session() {
         Ok(session) => session,
         Err(error) => return report.add("opens its own checkpoint", Err(error)),
@@ -38,18 +41,18 @@ pub(crate) fn check(subject: &Subject<'_>, search: &Search, report: &mut Report)
             bad_tensors(&*session, graph),
         );
         let files = match exported(&*session, graph) {
-            Ok(files) => files,
+            Ok(files) => Arc::new(files),
             Err(error) => {
                 report.add(format!("{name}: exports"), Err(error));
                 continue;
             }
         };
-        for (runtime, found) in zoo_runtimes::found(search) {
+        for (runtime, found) in zoo_runtimes::found(&options.search) {
             // A runtime that is not installed is no fault of the plugin.
             if let Ok(runtime_found) = found {
                 report.add(
                     format!("{name}: computes the same on {runtime}"),
-                    parity(&*session, graph, &files, &*runtime_found),
+                    parity(&*session, graph, &files, runtime_found.into(), options),
                 );
             }
         }
@@ -107,10 +110,7 @@ fn computes(session: &dyn Session, graph: &GraphInfo) -> Outcome {
 
 fn independent(session: &dyn Session, graph: &GraphInfo) -> Outcome {
     let three = inputs(graph, 3)?;
-    let last: Tensors = three
-        .iter()
-        .map(|(name, array)| (name.clone(), array.rows(2, 3)))
-        .collect();
+    let last = input_rows(&graph.inputs, &three, 2, 3);
     let (three, last) = (run(session, graph, &three)?, run(session, graph, &last)?);
     for (name, array) in &last {
         close(name, array, &three[name].rows(2, 3))?;
@@ -180,23 +180,36 @@ fn exported(session: &dyn Session, graph: &GraphInfo) -> Outcome<Vec<zoo_onnx::V
 fn parity(
     session: &dyn Session,
     graph: &GraphInfo,
-    files: &[zoo_onnx::Variant],
-    runtime: &dyn Runtime,
+    files: &Arc<Vec<zoo_onnx::Variant>>,
+    runtime: Arc<dyn Runtime>,
+    options: &Options,
 ) -> Outcome {
-    let served = |file: &&zoo_onnx::Variant| file.serves(&runtime.id());
-    let served: Vec<_> = files.iter().filter(served).collect();
+    let served: Vec<_> = (0..files.len())
+        .filter(|&i| files[i].serves(&runtime.id()))
+        .collect();
     ensure(!served.is_empty(), || "no exported file serves it".into())?;
-    for file in served {
-        let of = file.file_name(&graph.name);
-        let mut loaded = zoo_runtimes::load(runtime, &file.content, &LoadOptions::default())
-            .map_err(|e| format!("{of}: {e}"))?;
-        for n in [1, 3, 7] {
-            let inputs = inputs(graph, n)?;
-            let (expected, got) = (
-                run(session, graph, &inputs)?,
-                loaded.run(&inputs).map_err(|e| format!("{of}: {e}"))?,
-            );
-            for (name, array) in &expected {
+    let start = Instant::now();
+    let mut cases = Vec::new();
+    for n in [1, 3, 7] {
+        let inputs = inputs(graph, n)?;
+        let expected = run(session, graph, &inputs)?;
+        cases.push((n, inputs, expected));
+    }
+    let limit = zoo_runtimes::patience(options.timeout, start.elapsed());
+    for at in served {
+        let of = files[at].file_name(&graph.name);
+        let failed = |error: zoo_runtimes::Error| {
+            let error = error.explained(|| session.export(&graph.name).ok());
+            format!("{of}: {error}")
+        };
+        let (own, all) = (runtime.clone(), files.clone());
+        let mut loaded = zoo_runtimes::load_within(&runtime.id(), limit, move || {
+            zoo_runtimes::load(own.as_ref(), &all[at].content, &LoadOptions::default())
+        })
+        .map_err(failed)?;
+        for (n, inputs, expected) in &cases {
+            let got = loaded.run(inputs).map_err(failed)?;
+            for (name, array) in expected {
                 let found = got
                     .get(name)
                     .ok_or_else(|| format!("{of}: no output {name:?}"))?;

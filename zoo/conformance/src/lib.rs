@@ -16,7 +16,7 @@ mod description;
 mod graphs;
 mod training;
 
-use std::{fmt, io::Write};
+use std::{fmt, io::Write, time::Duration};
 
 use serde_json::{Value as Json, json};
 use zoo_runtimes::{RuntimeId, Search};
@@ -33,6 +33,8 @@ pub struct Options {
     pub size: usize,
     /// Where to look for runtimes.
     pub search: Search,
+    /// How long a runtime may take for one answer, where not [as ever](zoo_runtimes::patience).
+    pub timeout: Option<Duration>,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             model: json!({}),
             size: 8,
             search: Search::default(),
+            timeout: None,
         }
     }
 }
@@ -165,6 +168,6 @@ pub fn check(plugin: &dyn Plugin, options: &Options) -> Report {
     description::check(plugin, &mut report);
     let subject = training::Subject::new(plugin, options);
     training::check(&subject, &mut report);
-    graphs::check(&subject, &options.search, &mut report);
+    graphs::check(&subject, options, &mut report);
     report
 }

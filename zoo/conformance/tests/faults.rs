@@ -198,16 +198,37 @@ fn every_fault_is_found() {
     }
 }
 
-#[test]
-fn a_runtime_that_is_not_here_is_left_out_and_told() {
-    let options = Options {
+/// Without ONNX Runtime.
+fn on_tract() -> Options {
+    Options {
         model: json!({"hidden": [8], "latent": 2, "importance_samples": 1}),
         search: zoo_runtimes::Search {
             ort: Some("/no/such/libonnxruntime.so".into()),
             ..zoo_runtimes::Search::default()
         },
         ..Options::default()
+    }
+}
+
+#[test]
+fn a_runtime_that_takes_too_long_fails_and_is_named() {
+    let options = Options {
+        timeout: Some(std::time::Duration::from_nanos(1)),
+        ..on_tract()
     };
+    let report = check(&ModelPlugin::<Vae>::default(), &options);
+    let failed = report.checks.iter().find(|c| c.failure.is_some()).unwrap();
+    assert_eq!(failed.name, "encode: computes the same on tract");
+    let failure = failed.failure.as_deref().unwrap();
+    assert!(
+        failure.starts_with("encode.onnx: tract did not ") && failure.contains(" within 1ns"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_runtime_that_is_not_here_is_left_out_and_told() {
+    let options = on_tract();
     let report = check(&ModelPlugin::<Vae>::default(), &options);
     report.assert_ok();
     let on = |runtime: RuntimeId| {

@@ -1,19 +1,20 @@
 //! Drawing images with a sampler, whatever computes it.
 
-use zoo_sdk::{Array, DType, Data, Port, PortRole, Tensors, draw_inputs};
+use zoo_sdk::{Array, DType, Data, Port, PortRole, Tensors, draw_inputs, input_rows};
 
 use crate::{Error, Result};
 
 /// Images at a time when many are drawn.
 const BATCH: usize = 64;
 
-/// Draws `count` images with a sampler that `run` computes, a batch at a time. `known` has what is the same for all of them, one row each.
+/// Draws `count` images with a sampler that `run` computes, a batch at a time. `given` has what is not drawn:
+/// of inputs with a batch a row for each image, or one for all.
 pub(crate) fn draw(
     ports: &[Port],
     count: usize,
     seed: u64,
     label: Option<i64>,
-    known: &Tensors,
+    given: &Tensors,
     run: &mut dyn FnMut(&Tensors) -> Result<Tensors>,
 ) -> Result<Array> {
     if count == 0 {
@@ -26,27 +27,29 @@ pub(crate) fn draw(
     }
     let drawn: Vec<Port> = ports
         .iter()
-        .filter(|port| !known.contains_key(&port.name))
+        .filter(|port| !given.contains_key(&port.name))
         .cloned()
         .collect();
-    let inputs =
+    let mut inputs =
         draw_inputs(&drawn, count, seed, label).map_err(|e| Error::Usage(e.to_string()))?;
+    for port in ports {
+        let Some(array) = given.get(&port.name) else {
+            continue;
+        };
+        let one_for_all = count > 1 && port.shape_at(count).as_deref() != Some(array.shape());
+        let all = match one_for_all {
+            true => array
+                .slice(0, 0)
+                .and_then(|row| Array::stack(&vec![row; count], 0)),
+            false => Some(array.clone()),
+        };
+        let all = all.ok_or_else(|| Error::Usage(format!("{} holds nothing", port.name)))?;
+        inputs.insert(port.name.clone(), all);
+    }
     let (mut values, mut shape) = (Vec::new(), Vec::new());
     for start in (0..count).step_by(BATCH) {
         let end = count.min(start + BATCH);
-        let part = inputs
-            .iter()
-            .map(|(name, array)| (name.clone(), array.rows(start, end)));
-        let mut part: Tensors = part.collect();
-        for (name, row) in known {
-            let rows: Option<Array> = row.slice(0, 0).and_then(|row| {
-                let rows = vec![row; end - start];
-                Array::stack(&rows, 0)
-            });
-            let rows = rows.ok_or_else(|| Error::Usage(format!("{name} holds nothing")))?;
-            part.insert(name.clone(), rows);
-        }
-        let outputs = run(&part)?;
+        let outputs = run(&input_rows(ports, &inputs, start, end))?;
         let images = outputs
             .get(PortRole::Image.name())
             .map(|x| (x.shape(), x.data()));

@@ -17,6 +17,9 @@ pub enum Error {
     /// A runtime or a device cannot be had, or refuses a file.
     #[error(transparent)]
     Runtime(#[from] zoo_runtimes::Error),
+    /// An array could not be read.
+    #[error(transparent)]
+    Npy(#[from] zoo_data::npy::Error),
     /// A picture could not be drawn or read.
     #[error(transparent)]
     Picture(#[from] zoo_pictures::Error),
@@ -34,9 +37,9 @@ pub enum Error {
         /// What needs the graph.
         hint: &'static str,
     },
-    /// An exported file that does not compute what it was recorded from.
+    /// An exported file that does not compute what it was recorded from, or not in time.
     #[error(
-        "graph {graph:?} as exported to {variant} does not compute what candle computes (on {runtime}): {what}; nothing was written"
+        "graph {graph:?} as exported to {variant} is not proven to compute what candle computes (on {runtime}): {what}; nothing was written"
     )]
     Unproven {
         /// The graph.

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use zoo_data::OwnedDataset;
+use zoo_graph::Graph;
 use zoo_onnx::bundle::{DataEntry, Proof};
 use zoo_onnx::{BundleWriter, Card, Manifest, Variant};
 use zoo_runs::directory::grid_png;
@@ -12,7 +15,7 @@ use zoo_runtimes::parity::{Case, Compared, Expected};
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{
     Array, DataSpec, Description, Elements, EvaluateRequest, GraphInfo, GraphKind, Picture, Port,
-    PortRole, RuntimeId, Session, Silent, Split, Stream, Tensors, View,
+    PortRole, RuntimeId, Session, Silent, Split, Stream, Tensors, View, must_be_given,
 };
 
 use crate::draw::draw;
@@ -37,6 +40,8 @@ pub struct ExportOptions {
     pub test_images: usize,
     /// CPU threads; 0 for all.
     pub threads: usize,
+    /// How long a runtime may take for one answer, where not [as ever](zoo_runtimes::patience).
+    pub timeout: Option<Duration>,
 }
 
 impl ExportOptions {
@@ -50,6 +55,7 @@ impl ExportOptions {
             half: false,
             test_images: 1000,
             threads: 0,
+            timeout: None,
         }
     }
 }
@@ -102,8 +108,9 @@ pub fn export(
     for info in &graphs {
         progress(&format!("exporting {}", info.name));
         let recorded = session.export(&info.name).map_err(plugin_error())?;
-        let variants = zoo_onnx::export(&recorded, &onnx)?;
+        let variants = Arc::new(zoo_onnx::export(&recorded, &onnx)?);
         let mut cases = Vec::new();
+        let start = Instant::now();
         for (set, batch) in VECTORS.into_iter().enumerate() {
             let seed = trained.seed.wrapping_add(set as u64);
             let case = expected(
@@ -124,13 +131,19 @@ pub fn export(
             )?;
             cases.push(case);
         }
-        for variant in &variants {
+        let proving = Proving {
+            info,
+            recorded: &recorded,
+            cases: &cases,
+            limit: zoo_runtimes::patience(options.timeout, start.elapsed()),
+        };
+        for (at, variant) in variants.iter().enumerate() {
             progress(&format!("checking {}", variant.file_name(&info.name)));
             // A form for other runtimes, beside one for the embedded one, need not run there.
             let elsewhere =
                 variants.iter().any(|v| v.serves(&EMBEDDED)) && !variant.serves(&EMBEDDED);
             let mut unproven = Vec::new();
-            proven.extend(prove(info, variant, &cases, &mut unproven)?);
+            proven.extend(proving.prove(&variants, at, &mut unproven)?);
             if !elsewhere {
                 warnings.append(&mut unproven);
             }
@@ -139,6 +152,12 @@ pub fn export(
         writer.graph(&info.name, &info.doc, inputs, outputs, &variants)?;
     }
     let picture = match graph_of(&graphs, GraphKind::Sample) {
+        Some(info) if info.inputs.iter().any(must_be_given) => {
+            warnings.push(
+                "no picture of samples: the model draws them by inputs that must be given".into(),
+            );
+            None
+        }
         Some(info) => {
             progress("drawing samples");
             let images = draw(
@@ -227,62 +246,77 @@ fn ordered(ports: &[Port], tensors: &Tensors) -> Vec<(String, Array)> {
     there.collect()
 }
 
-/// Checks a file, holds its ports against the graph's, and runs it on the embedded runtime against candle.
-///
-/// A form that is made for another runtime may use what the embedded one does not have: that is a warning. Wrong values
-/// are an error in any form.
-fn prove(
-    info: &GraphInfo,
-    variant: &Variant,
-    cases: &[Expected],
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Proof>> {
-    let file = format!("onnx/{}", variant.file_name(&info.name));
-    let unproven = |what: String| Error::Unproven {
-        graph: info.name.clone(),
-        variant: file.clone(),
-        runtime: EMBEDDED,
-        what,
-    };
-    for file in variant.content.onnx() {
-        zoo_onnx::check(file)?;
-    }
-    let (inputs, outputs) = zoo_onnx::ports(&variant.content)?;
-    let types = |ports: &[Port]| -> Vec<_> {
-        let types = ports.iter().map(|p| (p.name.clone(), p.value_type()));
-        types.collect()
-    };
-    if (types(&inputs), types(&outputs)) != (types(&info.inputs), types(&info.outputs)) {
-        return Err(unproven(
-            "its inputs and outputs are not those of the graph".to_owned(),
-        ));
-    }
-    let case = Case {
-        graph: &info.name,
-        variant: &file,
-        outputs: &info.outputs,
-        tolerance: tolerance(&variant.content.onnx())?,
-    };
-    let runtime = zoo_runtimes::find(&EMBEDDED, &Search::default())?;
-    let loaded = zoo_runtimes::load(runtime.as_ref(), &variant.content, &LoadOptions::default())
-        .map_err(|error| error.to_string());
-    let rows = case.run(&EMBEDDED, loaded, cases);
-    let made_for_it = variant.serves(&EMBEDDED);
-    match rows.iter().find(|row| !row.ok) {
-        Some(row) if row.error.is_some() && !made_for_it => {
-            warnings.push(format!(
-                "{file} could not be run on {EMBEDDED}, which it is not made for ({}); zoo verify runs it where it belongs",
-                row.finding()
-            ));
-            Ok(Vec::new())
+/// What the files of a graph are held against.
+struct Proving<'a> {
+    info: &'a GraphInfo,
+    recorded: &'a Graph,
+    cases: &'a [Expected],
+    /// For each answer of the runtime.
+    limit: Duration,
+}
+
+impl Proving<'_> {
+    /// Checks a file, holds its ports against the graph's, and runs it on the embedded runtime against candle.
+    ///
+    /// A form that is made for another runtime may use what the embedded one does not have: that is a warning. Wrong values
+    /// are an error in any form.
+    fn prove(
+        &self,
+        variants: &Arc<Vec<Variant>>,
+        at: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Proof>> {
+        let (info, variant) = (self.info, &variants[at]);
+        let file = format!("onnx/{}", variant.file_name(&info.name));
+        let unproven = |what: String| Error::Unproven {
+            graph: info.name.clone(),
+            variant: file.clone(),
+            runtime: EMBEDDED,
+            what,
+        };
+        for file in variant.content.onnx() {
+            zoo_onnx::check(file)?;
         }
-        Some(row) => Err(unproven(format!(
-            "output {:?} at batch {}: {}",
-            row.output,
-            row.at_sizes(),
-            row.finding()
-        ))),
-        None => Ok(rows.iter().map(proof).collect()),
+        let (inputs, outputs) = zoo_onnx::ports(&variant.content)?;
+        let types = |ports: &[Port]| -> Vec<_> {
+            let types = ports.iter().map(|p| (p.name.clone(), p.value_type()));
+            types.collect()
+        };
+        if (types(&inputs), types(&outputs)) != (types(&info.inputs), types(&info.outputs)) {
+            return Err(unproven(
+                "its inputs and outputs are not those of the graph".to_owned(),
+            ));
+        }
+        let case = Case {
+            graph: &info.name,
+            variant: &file,
+            outputs: &info.outputs,
+            tolerance: tolerance(&variant.content.onnx())?,
+        };
+        let runtime = zoo_runtimes::find(&EMBEDDED, &Search::default())?;
+        let all = variants.clone();
+        let loaded = zoo_runtimes::load_within(&EMBEDDED, self.limit, move || {
+            zoo_runtimes::load(runtime.as_ref(), &all[at].content, &LoadOptions::default())
+        });
+        let say = |error: &zoo_runtimes::Error| error.explained(|| Some(self.recorded.clone()));
+        let rows = case.run(&EMBEDDED, loaded, self.cases, &say);
+        let made_for_it = variant.serves(&EMBEDDED);
+        match rows.iter().find(|row| !row.ok) {
+            Some(row) if row.error.is_some() && !made_for_it => {
+                warnings.push(format!(
+                    "{file} could not be run on {EMBEDDED}, which it is not made for ({}); zoo verify runs it where it belongs",
+                    row.finding()
+                ));
+                Ok(Vec::new())
+            }
+            Some(row) => Err(unproven(format!(
+                "output {:?} at batch {}: {}",
+                row.output,
+                row.at_sizes(),
+                row.finding()
+            ))),
+            None => Ok(rows.iter().map(proof).collect()),
+        }
     }
 }
 

@@ -15,6 +15,6 @@ mod verify;
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use export::{ExportOptions, Exported, export};
-pub use sample::{Known, SampleOptions, Samples, sample};
+pub use sample::{Given, Known, SampleOptions, Samples, sample};
 pub use translate::{TranslateOptions, Translator};
 pub use verify::{Verification, VerifyOptions, verify};

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use zoo_graph::Graph;
 use zoo_onnx::bundle::GraphEntry;
 use zoo_onnx::{Bundle, Content};
 use zoo_runs::{Registry, Which, open};
 use zoo_runtimes::parity::{Case, Compared, Expected};
-use zoo_runtimes::{LoadOptions, Search};
+use zoo_runtimes::{LoadOptions, Runtime, Search};
 use zoo_sdk::{Array, GraphInfo, Port, RuntimeId, Session, Tensors, sizes_of};
 
 use crate::engine::{Skipped, choose, graph, leave_out, open_bundle};
@@ -30,6 +33,8 @@ pub struct VerifyOptions {
     pub threads: usize,
     /// Where to look for runtimes.
     pub search: Search,
+    /// How long a runtime may take for one answer, where not [as ever](zoo_runtimes::patience).
+    pub timeout: Option<Duration>,
 }
 
 impl VerifyOptions {
@@ -42,6 +47,7 @@ impl VerifyOptions {
             batches: vec![1, 3, 7],
             threads: 0,
             search: Search::default(),
+            timeout: None,
         }
     }
 }
@@ -80,11 +86,15 @@ pub fn verify(
         threads: options.threads,
     };
     let (runtimes, mut skipped) = choose(&options.runtimes, &options.search)?;
+    let runtimes: Vec<Arc<dyn Runtime>> = runtimes.into_iter().map(Arc::from).collect();
     let asked = !options.runtimes.is_empty();
     let reference = Reference::of(registry, &bundle, options)?;
     let mut rows = Vec::new();
     for (name, graph) in &bundle.manifest().graphs {
+        let start = Instant::now();
         let cases = reference.cases(name, &options.batches)?;
+        let limit = zoo_runtimes::patience(options.timeout, start.elapsed());
+        let say = |error: &zoo_runtimes::Error| error.explained(|| reference.recorded(name));
         for runtime in &runtimes {
             let id = runtime.id();
             if let Err(error) = bundle.variant_for(name, &id) {
@@ -99,15 +109,19 @@ pub fn verify(
                     outputs: &graph.outputs,
                     tolerance: tolerance(&content.onnx())?,
                 };
-                let loaded = match zoo_runtimes::load(runtime.as_ref(), &content, &load) {
+                let (own, load) = (runtime.clone(), load.clone());
+                let loaded = zoo_runtimes::load_within(&id, limit, move || {
+                    zoo_runtimes::load(own.as_ref(), &content, &load)
+                });
+                let loaded = match loaded {
                     // Not every runtime knows every device.
                     Err(error @ zoo_runtimes::Error::Device { .. }) => {
                         leave_out(id.clone(), error.into(), asked, &mut skipped)?;
                         continue;
                     }
-                    other => other.map_err(|error| error.to_string()),
+                    other => other,
                 };
-                let new = case.run(&id, loaded, &cases);
+                let new = case.run(&id, loaded, &cases, &say);
                 new.iter().for_each(&mut *progress);
                 rows.extend(new);
             }
@@ -180,6 +194,14 @@ impl<'a> Reference<'a> {
         match self {
             Self::Candle { .. } => RuntimeId::Candle.to_string(),
             Self::Vectors(_) => "test vectors".to_owned(),
+        }
+    }
+
+    /// The graph as the model records it, where the model is here.
+    fn recorded(&self, name: &str) -> Option<Graph> {
+        match self {
+            Self::Candle { session, .. } => session.export(name).ok(),
+            Self::Vectors(_) => None,
         }
     }
 

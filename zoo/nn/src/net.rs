@@ -36,6 +36,8 @@ pub struct Net {
     /// Whether parameters that start from data do so now.
     starts: bool,
     frozen: bool,
+    /// Whether names are checked: not where the same function has run before.
+    checks: bool,
     /// Names that this visit has used; the root has no visits.
     used: Option<Arc<Mutex<BTreeSet<String>>>>,
     fault: Option<Arc<Error>>,
@@ -51,6 +53,7 @@ impl Net {
             dice: None,
             starts: false,
             frozen: false,
+            checks: true,
             used: None,
             fault: None,
         }
@@ -75,19 +78,30 @@ impl Net {
 
     /// The part `name` of the model below this place.
     pub fn at(&self, name: &str) -> Self {
-        let mut part = self.clone();
-        part.prefix = self.path(name);
-        part.used = Some(Arc::default());
-        if part.fault.is_none() {
-            part.fault = self.enter(name).err().map(Arc::new);
+        let fault = self.fault.clone();
+        Self {
+            params: self.params.clone(),
+            prefix: self.path(name),
+            dice: self.dice.clone(),
+            used: self.checks.then(Arc::default),
+            fault: fault.or_else(|| self.enter(name).err().map(Arc::new)),
+            ..*self
         }
-        part
     }
 
     /// The same place, visited again.
     pub(crate) fn again(&self) -> Self {
         Self {
             used: self.used.as_ref().map(|_| Arc::default()),
+            ..self.clone()
+        }
+    }
+
+    /// The same place for a function that has run before, and whose names were checked then.
+    pub(crate) fn known(&self) -> Self {
+        Self {
+            checks: false,
+            used: None,
             ..self.clone()
         }
     }
@@ -114,7 +128,7 @@ impl Net {
         if self.prefix.is_empty() {
             name.into()
         } else {
-            format!("{}.{name}", self.prefix)
+            [&self.prefix, ".", name].concat()
         }
     }
 

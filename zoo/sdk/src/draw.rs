@@ -2,13 +2,36 @@
 
 use crate::{Array, BATCH, DType, Distribution, Error, Port, Result, Sizes, Stream, Tensors};
 
-/// Inputs for samples of a graph that reads only noise and labels: as many as the batch of `sizes`, which may be a number.
+/// Whether what a port reads cannot be drawn: it is neither noise nor a label nor a number of steps.
+pub fn must_be_given(port: &Port) -> bool {
+    let noise = port.distribution.is_some() && port.dtype == DType::F32;
+    !noise && port.dtype != DType::I64
+}
+
+/// Rows `start..end` of inputs of a graph; of those without a batch, all.
+pub fn input_rows(ports: &[Port], inputs: &Tensors, start: usize, end: usize) -> Tensors {
+    let has_batch = |name: &String| {
+        let port = ports.iter().find(|port| port.name == *name);
+        port.and_then(|port| port.shape.first())
+            .is_some_and(|dim| dim.fixed().is_none())
+    };
+    let rows = inputs.iter().map(|(name, array)| {
+        let rows = match has_batch(name) {
+            true => array.rows(start, end),
+            false => array.clone(),
+        };
+        (name.clone(), rows)
+    });
+    rows.collect()
+}
+
+/// Inputs for samples of a graph that reads only noise, labels and numbers of steps: as many as the batch of `sizes`, which may be a number.
 ///
 /// Each sample's noise follows from `seed`, the port's name and the sample's index, so a larger grid starts with the pictures of a
-/// smaller one. Labels are `label`, or all classes in turn.
+/// smaller one. Labels are `label`, or all classes in turn, numbers of steps the most.
 ///
 /// # Errors
-/// A port that is neither noise nor a label, or a label outside its range.
+/// A port that [`must_be_given`], or a label outside its range.
 pub fn draw_inputs(
     inputs: &[Port],
     sizes: impl Into<Sizes>,
@@ -60,7 +83,7 @@ pub fn draw_inputs(
             }
             _ => {
                 return Err(Error::input(format!(
-                    "input {:?} ({}) is neither noise nor a label: it must be given",
+                    "input {:?} ({}) is neither noise nor a label nor a number of steps: it must be given",
                     port.name,
                     port.value_type()
                 )));

@@ -23,7 +23,7 @@ mod wire;
 
 pub use data::{Binarization, DataSpec, Dataset, Elements, Example, Split, View, side_by_side};
 pub use degrade::{Degradation, Degradations, Picture, bicubic};
-pub use draw::draw_inputs;
+pub use draw::{draw_inputs, input_rows, must_be_given};
 pub use message::{
     Checkpoint, Control, DENSITY_FAMILIES, Description, EvaluateRequest, Event, GraphInfo,
     LossTerm, OpenRequest, Paper, SHOWN_IMAGE, StateRecord, StopReason, Task, TrainReport,

@@ -11,7 +11,7 @@ pub use manifest::{
     DataEntry, GraphEntry, MANIFEST, Manifest, Proof, SCHEMA_VERSION, STEPS, VariantEntry,
 };
 pub use reader::{Bundle, Vectors};
-pub use writer::BundleWriter;
+pub use writer::{BundleWriter, abandon_unfinished};
 
 #[cfg(test)]
 mod tests;

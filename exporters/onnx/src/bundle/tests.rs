@@ -195,6 +195,45 @@ fn an_unfinished_bundle_leaves_nothing() {
     }
     drop(writer);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let panics = || {
+        let mut writer = BundleWriter::create(&dir).unwrap();
+        writer.file("model.safetensors", b"weights").unwrap();
+        panic!("a plugin that panics");
+    };
+    std::panic::catch_unwind(panics).unwrap_err();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_killed_processes_left_is_cleared_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("vae");
+    write(&dir).unwrap();
+    // One was killed while it wrote, another between taking the old bundle away and putting its own in place.
+    for (process, part) in [(1, "new"), (2, "old")] {
+        let left = folder.path().join(format!(".vae.{process}.part"));
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("lock"), "").unwrap();
+        match part {
+            "old" => fs::rename(&dir, left.join(part)).unwrap(),
+            _ => fs::create_dir(left.join(part)).unwrap(),
+        }
+    }
+    // A third is still at work, and a folder of the user only looks alike.
+    let live = folder.path().join(".vae.3.part");
+    fs::create_dir(&live).unwrap();
+    let lock = fs::File::create(live.join("lock")).unwrap();
+    lock.lock().unwrap();
+    fs::create_dir(folder.path().join(".vae.final.part")).unwrap();
+    drop(BundleWriter::create(&dir).unwrap());
+    Bundle::open(&dir).unwrap();
+    let entries = fs::read_dir(folder.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".vae.3.part", ".vae.final.part", "vae"]);
+    drop(lock);
+    write(&dir).unwrap();
+    assert!(!live.exists());
 }
 
 #[test]

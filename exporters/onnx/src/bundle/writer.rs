@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use zoo_files::{Disk, TEMPORARY, sha256, temporary_beside};
+use zoo_files::{Disk, sha256};
 use zoo_graph::{Array, Port};
 
 use super::{
@@ -16,20 +17,44 @@ use super::{
 };
 use crate::{Content, Error, IR_VERSION, OPSET, Result, Variant, tensor_to_pb};
 
+/// Folders of unfinished bundles. Whoever changes one holds the lock.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all that unfinished bundles of this process have written, for a process that is about to end: no bundle gets any further.
+pub fn abandon_unfinished() {
+    let folders = unfinished();
+    for folder in folders.iter() {
+        // Nothing more can be done about a folder that does not go.
+        let _ = fs::remove_dir_all(folder);
+    }
+    // For ever: a writer on another thread waits for the end of the process.
+    std::mem::forget(folders);
+}
+
+/// Locked by its process, beside the new bundle and, for a moment, the old one.
+const LOCK: &str = "lock";
+const NEW: &str = "new";
+const OLD: &str = "old";
+
 /// Collects the files in a folder beside the final one, which [`BundleWriter::finish`] puts in place.
 #[derive(Debug)]
 pub struct BundleWriter {
     disk: Disk,
     target: PathBuf,
+    /// `.NAME.PROCESS.part`
     work: PathBuf,
+    _lock: File,
     files: BTreeMap<String, String>,
     graphs: BTreeMap<String, GraphEntry>,
-    done: bool,
 }
 
 impl BundleWriter {
     /// Begins a bundle that will be at `dir`: a new folder, an empty one, or an older bundle, which it replaces. Any
-    /// other folder is left alone.
+    /// other folder is left alone. What a process left there that was killed is cleared away.
     pub fn create(dir: &Path) -> Result<Self> {
         if dir.is_file() {
             return Err(Error::bundle(
@@ -37,11 +62,7 @@ impl BundleWriter {
                 "is a file; name a folder for the bundle",
             ));
         }
-        replaceable(dir)?;
-        let name = dir
-            .file_name()
-            .and_then(|n| n.to_str())
-            .filter(|n| !n.is_empty());
+        let name = dir.file_name().and_then(|n| n.to_str());
         let name = name.ok_or_else(|| Error::bundle(dir, "give the bundle's folder a name"))?;
         let parent = match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -49,24 +70,31 @@ impl BundleWriter {
         };
         let disk = Disk::default();
         disk.create_dir_all(parent)?;
-        let work = parent.join(format!("{TEMPORARY}{}-{name}", std::process::id()));
-        if work.exists() {
-            disk.remove_dir_all(&work)?;
-        }
+        clear(&disk, parent, name, dir)?;
+        replaceable(dir)?;
+        let work = parent.join(format!(".{name}.{}.part", std::process::id()));
+        let mut unfinished = unfinished();
         disk.create_dir(&work)?;
+        unfinished.push(work.clone());
+        drop(unfinished);
+        let made = File::create(work.join(LOCK)).and_then(|lock| {
+            // Where the file system knows no locks, nobody clears away what it cannot lock.
+            let _ = lock.try_lock();
+            fs::create_dir(work.join(NEW))?;
+            Ok(lock)
+        });
+        let lock = made.map_err(|error| {
+            forget(&work);
+            zoo_files::Error::io::<Error>("write", &work)(error)
+        })?;
         Ok(Self {
             disk,
             target: dir.to_path_buf(),
             work,
+            _lock: lock,
             files: BTreeMap::new(),
             graphs: BTreeMap::new(),
-            done: false,
         })
-    }
-
-    /// Where the files are until the bundle is finished.
-    pub fn folder(&self) -> &Path {
-        &self.work
     }
 
     /// Adds a file under a path such as `model.safetensors`.
@@ -83,7 +111,8 @@ impl BundleWriter {
     }
 
     fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let full = self.work.join(path);
+        let full = self.work.join(NEW).join(path);
+        let _held = unfinished();
         if let Some(folder) = full.parent() {
             self.disk.create_dir_all(folder)?;
         }
@@ -171,33 +200,63 @@ impl BundleWriter {
         let manifest = manifest.map_err(|e| Error::bundle(MANIFEST, e.to_string()))?;
         self.write(MANIFEST, &json(&manifest))?;
         replaceable(&self.target)?;
-        let old = temporary_beside(&self.work);
+        let (new, old) = (self.work.join(NEW), self.work.join(OLD));
+        let held = unfinished();
         let replaced = self.target.exists();
         if replaced {
             self.disk.rename(&self.target, &old)?;
         }
-        if let Err(cause) = self.disk.rename(&self.work, &self.target) {
+        if let Err(cause) = self.disk.rename(&new, &self.target) {
             if replaced {
                 // The older bundle goes back where it was; the first error is the one to tell.
                 let _ = self.disk.rename(&old, &self.target);
             }
             return Err(cause.into());
         }
-        self.done = true;
-        if replaced {
-            self.disk.remove_dir_all(&old)?;
-        }
+        drop(held);
         Ok(self.target.clone())
     }
 }
 
 impl Drop for BundleWriter {
     fn drop(&mut self) {
-        if !self.done {
-            // Nothing more can be done about a folder that does not go.
-            let _ = fs::remove_dir_all(&self.work);
-        }
+        forget(&self.work);
     }
+}
+
+/// Removes the folder of a bundle that was finished or given up.
+fn forget(work: &Path) {
+    let mut unfinished = unfinished();
+    unfinished.retain(|folder| folder != work);
+    // Nothing more can be done about a folder that does not go; the next bundle clears it away.
+    let _ = fs::remove_dir_all(work);
+}
+
+/// Removes what processes that are no more left of bundles at `dir`, and puts the old bundle back where one ended between taking
+/// that away and putting its own in place. A folder belongs to whoever has locked the file in it.
+fn clear(disk: &Disk, parent: &Path, name: &str, dir: &Path) -> Result<()> {
+    let (head, own) = (format!(".{name}."), unfinished());
+    let unread = || zoo_files::Error::io::<Error>("read", parent);
+    for entry in fs::read_dir(parent).map_err(unread())? {
+        let entry = entry.map_err(unread())?;
+        let process = entry.file_name();
+        let process = process.to_str().and_then(|name| name.strip_prefix(&head));
+        let process = process.and_then(|rest| rest.strip_suffix(".part"));
+        let left = entry.path();
+        if process.is_none_or(|id| id.parse::<u32>().is_err()) || own.contains(&left) {
+            continue;
+        }
+        let lock = File::open(left.join(LOCK));
+        if let Ok(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+            continue;
+        }
+        let old = left.join(OLD);
+        if old.exists() && !dir.exists() {
+            disk.rename(&old, dir)?;
+        }
+        disk.remove_dir_all(&left)?;
+    }
+    Ok(())
 }
 
 /// Refuses a target that holds anything but a bundle.

@@ -1,6 +1,7 @@
 //! `zoo export`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use zoo_deploy::ExportOptions;
@@ -10,6 +11,8 @@ use zoo_sdk::RuntimeId;
 use super::Globals;
 use crate::failure::{Outcome, Result};
 use crate::output::{print, row, table};
+use crate::parse;
+use crate::signals::Signals;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,16 +46,22 @@ pub struct Export {
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = super::at_least_one)]
     threads: Option<usize>,
+    /// How long a runtime may take to load a file, and for one run of it, such as 30m [default: 10m, or a hundred times what
+    /// candle takes where that is longer]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    timeout: Option<Duration>,
 }
 
 /// Runs the command.
 pub fn run(args: Export, globals: &Globals) -> Result {
+    Signals::listen()?.end_after(zoo_onnx::bundle::abandon_unfinished)?;
     let options = ExportOptions {
         targets: args.target,
         weights: args.weights.unwrap_or_default(),
         half: args.half,
         test_images: args.test_images,
         threads: args.threads.unwrap_or(0),
+        timeout: args.timeout,
         ..ExportOptions::new(args.run, args.out)
     };
     let exported = zoo_deploy::export(&globals.registry()?, &options, &mut |step| {

@@ -55,9 +55,10 @@ struct Check {
     /// The memory that the process may have, in MiB
     #[arg(long, value_name = "MIB", default_value = "8192", value_parser = at_least_one)]
     memory: usize,
-    /// How long it may compute without a sign of life
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse::duration)]
-    timeout: Duration,
+    /// How long it may compute without a sign of life, and a runtime for one answer [default: 60s, and 10m or a hundred
+    /// times what the plugin takes]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    timeout: Option<Duration>,
     /// One JSON array instead of a text
     #[arg(long)]
     json: bool,
@@ -132,7 +133,8 @@ struct Requirement<'a> {
 }
 
 fn check(args: Check, globals: &Globals) -> Result {
-    let isolation = isolation(Some(args.memory), args.timeout)?;
+    let silence = args.timeout.unwrap_or(Duration::from_secs(60));
+    let isolation = isolation(Some(args.memory), silence)?;
     let loaded = isolate(&args.file, None, &isolation).map_err(zoo_runs::Error::from)?;
     let mut model = serde_json::json!({});
     for set in &args.set {
@@ -145,6 +147,7 @@ fn check(args: Check, globals: &Globals) -> Result {
         model,
         size: args.size,
         search: globals.search(),
+        timeout: args.timeout,
     };
     let reports: Vec<_> = loaded
         .plugins

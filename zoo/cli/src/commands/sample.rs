@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zoo_deploy::{Known, SampleOptions};
+use zoo_deploy::{Given, Known, SampleOptions};
 use zoo_runs::Which;
 use zoo_sdk::RuntimeId;
 
@@ -18,8 +18,10 @@ Examples:
   zoo sample runs/gan -n 16 --seed 7 --out sixteen.png
   zoo sample bundles/gan --runtime ort --out same-picture.png
   zoo sample pretrained:pixelcnn-mnist --out digits.gif
+  zoo sample runs/flow --input steps=8 --input temperature=0.7 --out eight-steps.png
   zoo sample runs/pixelcnn --given half.png --mask upper-half-white.png -n 16 --out completed.png
 
+`zoo describe MODEL` shows what a model's graph sample reads.
 The same seed draws the same picture in every runtime. Where pixels have 256 levels, rounding can
 make an image differ now and then.";
 
@@ -45,6 +47,10 @@ pub struct Sample {
     /// Which part of it is kept: white is kept, black is drawn
     #[arg(long, value_name = "IMG", requires = "given")]
     mask: Option<PathBuf>,
+    /// A further input of the graph that draws, such as a number of steps or a temperature: a number, or an .npy file of the
+    /// input's shape as NAME=@FILE.npy; repeat for more [default for a number of steps: the most]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::given)]
+    input: Vec<(String, Given)>,
     /// What computes: candle, tract, ort or candle-onnx [default: candle for a run, tract for a bundle]
     #[arg(long, value_name = "R")]
     runtime: Option<RuntimeId>,
@@ -69,6 +75,7 @@ pub fn run(args: Sample, globals: &Globals) -> Result {
             .given
             .zip(args.mask)
             .map(|(given, mask)| Known { given, mask }),
+        inputs: args.input,
         runtime: args.runtime,
         weights: args.weights.unwrap_or_default(),
         threads: args.device.threads(),

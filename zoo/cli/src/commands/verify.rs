@@ -1,6 +1,7 @@
 //! `zoo verify`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use zoo_deploy::VerifyOptions;
@@ -38,6 +39,10 @@ pub struct Verify {
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = super::at_least_one)]
     threads: Option<usize>,
+    /// How long a runtime may take to load a file, and for one run of it, such as 30m [default: 10m, or a hundred times what
+    /// candle takes where that is longer]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    timeout: Option<Duration>,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -51,6 +56,7 @@ pub fn run(args: Verify, globals: &Globals) -> Result {
         batches: args.batch,
         threads: args.threads.unwrap_or(0),
         search: globals.search(),
+        timeout: args.timeout,
         ..VerifyOptions::new(args.bundle)
     };
     let verified = zoo_deploy::verify(&globals.registry()?, &options, &mut |row| {

@@ -14,8 +14,10 @@ use crate::draw::draw;
 use crate::engine::{file_for, find, graph_of, is_bundle, open_bundle};
 use crate::{Error, Result};
 
+mod given;
 mod known;
 
+pub use given::Given;
 pub use known::Known;
 
 /// What to draw, and with what.
@@ -31,6 +33,8 @@ pub struct SampleOptions {
     pub label: Option<i64>,
     /// A partly given image to complete, for models that can.
     pub known: Option<Known>,
+    /// Further inputs of the graph that draws, by name.
+    pub inputs: Vec<(String, Given)>,
     /// What computes; left out: candle for a run, tract for a bundle.
     pub runtime: Option<RuntimeId>,
     /// `cpu`, `cuda:0`, ...
@@ -52,6 +56,7 @@ impl SampleOptions {
             seed: 0,
             label: None,
             known: None,
+            inputs: Vec::new(),
             runtime: None,
             device: "cpu".to_owned(),
             weights: Which::Auto,
@@ -118,13 +123,15 @@ impl SampleOptions {
         }
     }
 
-    /// What all images have in common.
-    fn read_known(&self, image: [usize; 3], binarization: &str) -> Result<Tensors> {
+    /// The inputs among `ports` that are not drawn.
+    fn read_given(&self, ports: &[Port], image: [usize; 3], binarization: &str) -> Result<Tensors> {
         let binary = binarization != Binarization::None.name();
-        match &self.known {
-            Some(known) => known.read(image, binary),
-            None => Ok(Tensors::new()),
-        }
+        let mut given = match &self.known {
+            Some(known) => known.read(image, binary)?,
+            None => Tensors::new(),
+        };
+        given.extend(given::read(&self.inputs, &given, ports, self.count)?);
+        Ok(given)
     }
 }
 
@@ -144,12 +151,12 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
     };
     let (count, seed, label) = (options.count, options.seed, options.label);
     let drawn =
-        |model: String, inputs: &[Port], known: &Tensors, images: Result<Array>, start: Instant| {
+        |model: String, inputs: &[Port], given: &Tensors, images: Result<Array>, start: Instant| {
             let images = images?;
             let image = <[usize; 3]>::try_from(images.shape().get(1..).unwrap_or_default());
             Ok(Samples {
                 raster: image.is_ok_and(|image| is_raster(inputs, image)),
-                mask: known.get(PortRole::Mask.name()).cloned(),
+                mask: given.get(PortRole::Mask.name()).cloned(),
                 images,
                 model,
                 runtime: runtime.clone(),
@@ -165,37 +172,37 @@ pub fn sample(registry: &Registry, options: &SampleOptions) -> Result<Samples> {
         let Sampler {
             model,
             inputs,
-            known,
+            given,
             file,
         } = sampler(registry, options, runtime)?;
         let mut loaded = zoo_runtimes::load(engine.as_ref(), &file, &load)?;
         let start = Instant::now();
-        let images = draw(&inputs, count, seed, label, &known, &mut |x| {
+        let images = draw(&inputs, count, seed, label, &given, &mut |x| {
             Ok(loaded.run(x)?)
         });
-        return drawn(model, &inputs, &known, images, start);
+        return drawn(model, &inputs, &given, images, start);
     }
     let trained = open(registry, &options.path, options.weights)?;
     let session = trained.session(registry, options.threads, &options.device)?;
     let graphs = session.graphs().map_err(Error::plugin(&trained.model))?;
     let info = sample_graph(options, &trained.model, &graphs)?;
     let data = &trained.data;
-    let known = options.read_known(data.image, data.binarization.name())?;
+    let given = options.read_given(&info.inputs, data.image, data.binarization.name())?;
     let start = Instant::now();
-    let images = draw(&info.inputs, count, seed, label, &known, &mut |x| {
+    let images = draw(&info.inputs, count, seed, label, &given, &mut |x| {
         session
             .run(&info.name, x)
             .map_err(Error::plugin(&trained.model))
     });
     let model = trained.model.clone();
-    drawn(model, &info.inputs, &known, images, start)
+    drawn(model, &info.inputs, &given, images, start)
 }
 
 /// An ONNX file that draws.
 struct Sampler {
     model: String,
     inputs: Vec<Port>,
-    known: Tensors,
+    given: Tensors,
     file: Content,
 }
 
@@ -213,7 +220,7 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &RuntimeId) ->
         return Ok(Sampler {
             model: manifest.model.clone(),
             inputs: graph.inputs.clone(),
-            known: options.read_known(data.image, &data.binarization)?,
+            given: options.read_given(&graph.inputs, data.image, &data.binarization)?,
             file: bundle.content(bundle.variant_for(kind.name(), runtime)?)?,
         });
     }
@@ -223,7 +230,11 @@ fn sampler(registry: &Registry, options: &SampleOptions, runtime: &RuntimeId) ->
     let info = sample_graph(options, &trained.model, &graphs)?;
     Ok(Sampler {
         inputs: info.inputs.clone(),
-        known: options.read_known(trained.data.image, trained.data.binarization.name())?,
+        given: options.read_given(
+            &info.inputs,
+            trained.data.image,
+            trained.data.binarization.name(),
+        )?,
         file: file_for(runtime, session.as_ref(), &trained.model, &info.name)?,
         model: trained.model,
     })

@@ -21,8 +21,12 @@ pub fn draw(
     inputs: &[&Value],
     network: impl Fn(&Net, &Field) -> Field,
 ) -> Value {
-    let drawn = Drawing::new(inputs, |x| network(&net.again(), x));
-    drawn.map(|drawing| drawing.draw(pixel, inputs)).into()
+    let (first, known) = (net.again(), net.known());
+    let place = |x: &Field| if x.is_planned() { &known } else { &first };
+    match Drawing::new(inputs, |x| network(place(x), x)) {
+        Ok(drawing) => drawing.draw(pixel, inputs),
+        Err(error) => Value::failed(error),
+    }
 }
 
 struct Drawing<F> {

@@ -56,7 +56,7 @@ impl MaskedConv2d {
             }
         };
         let part = |seen: usize, bias: Option<Value>| Rows {
-            weight: weight.slice(2, 0, seen), // [O,C,R,KW]
+            weight: weight.slice(2, 0, seen).packed(), // [O,C,R,KW]
             bias,
             pad: columns,
             groups: 1,

@@ -34,7 +34,7 @@ pub use window::{Columns, Window};
 
 use crate::{Error, Value, concat};
 use layer::Layer;
-use run::{Drawn, Run};
+use run::{Drawn, Phase, Run};
 
 /// Feature maps of an image, as far as they are known: of all of it, of a row, or of a pixel.
 ///
@@ -71,6 +71,11 @@ impl Field {
                 "while an image is drawn, no value holds all of it: compute on the field",
             )),
         }
+    }
+
+    /// Whether the network's layers are known, as they are after its first run of a drawing.
+    fn is_planned(&self) -> bool {
+        matches!(&self.0, Form::Drawn(drawn) if drawn.run.phase.get() != Phase::Plan)
     }
 
     /// The number of feature maps.

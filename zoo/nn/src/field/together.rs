@@ -75,7 +75,7 @@ impl Together {
             left: (columns > 0).then(left),
             own: own
                 .iter()
-                .map(|own| own.slice(1, seen, seen + inputs))
+                .map(|own| own.slice(1, seen, seen + inputs).packed())
                 .collect(),
             bias: bias.map(|bias| {
                 let row = bias.reshape(&[1, -1, 1, 1]);

@@ -1,5 +1,7 @@
 //! Convolutions, pooling and normalisation over images `[N,C,H,W]`.
 
+use std::panic::Location;
+
 use zoo_kernels::Conv2dShape;
 
 use super::{
@@ -352,6 +354,7 @@ impl Value {
         if self.rank() >= 2 && may_fuse(&inputs) {
             let fused = op_results(
                 "BatchNormalization",
+                Location::caller(),
                 &inputs,
                 |all| Ok(kernels::batch_norm_train([all[0], all[1], all[2]], epsilon)?.into()),
                 |_| Ok(()),

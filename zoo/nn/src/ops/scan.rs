@@ -54,9 +54,20 @@ pub fn scan(
     output_axes: &[usize],
     body: impl Fn(&[Value], &[Value]) -> ScanStep,
 ) -> Scanned {
+    scan_at(Location::caller(), states, inputs, output_axes, body)
+}
+
+/// [`scan`] on behalf of the author's call at `location`.
+fn scan_at(
+    location: &'static Location<'static>,
+    states: &[Value],
+    inputs: &[(&Value, usize)],
+    output_axes: &[usize],
+    body: impl Fn(&[Value], &[Value]) -> ScanStep,
+) -> Scanned {
     let place = Place {
         op: "scan",
-        location: Location::caller(),
+        location,
     };
     match run(place, states, inputs, output_axes, body) {
         Ok(scanned) => scanned,
@@ -194,6 +205,7 @@ fn told(
         .collect::<Result<Vec<_>>>()?;
     let recorded = op_results(
         "Loop",
+        place.location,
         &[steps],
         |_| Ok(computed),
         |node| {
@@ -349,6 +361,7 @@ fn recorded(
         .collect();
     let mut results = op_results(
         "Scan",
+        place.location,
         &all,
         |_| Ok(computed),
         |node| {
@@ -447,7 +460,8 @@ pub fn raster_scan(
     let (carried, outputs) = (states.len(), last.len());
     let start: Vec<Value> = states.into_iter().chain(last).collect();
     let rows: Vec<(&Value, usize)> = inputs.iter().map(|input| (*input, 2)).collect();
-    let drawn = scan(&start, &rows, &[2], |before, inputs| {
+    let location = Location::caller();
+    let drawn = scan_at(location, &start, &rows, &[2], |before, inputs| {
         let (states, last) = before.split_at(carried);
         let Row {
             mut states,
@@ -456,7 +470,8 @@ pub fn raster_scan(
         } = row(states, last);
         // [N,c,W] and [N,K,W] along W
         let slices: Vec<(&Value, usize)> = inputs.iter().chain(&context).map(|v| (v, 2)).collect();
-        let line = scan(&pixels, &slices, &vec![2; outputs], |states, slices| {
+        let axes = vec![2; outputs];
+        let line = scan_at(location, &pixels, &slices, &axes, |states, slices| {
             let (inputs, context) = slices.split_at(inputs.len());
             let Pixel { states, outputs } = pixel(states, inputs, context);
             ScanStep { states, outputs }

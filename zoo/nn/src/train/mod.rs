@@ -375,6 +375,9 @@ impl<M: Model> Trainer<M> {
         let Some(sample) = of_kind(GraphKind::Sample) else {
             return Ok(());
         };
+        if sample.inputs.iter().any(zoo_sdk::must_be_given) {
+            return Ok(()); // only whoever draws knows them
+        }
         let arrays = zoo_sdk::draw_inputs(&sample.inputs, PREVIEW, self.request.seed, None)
             .map_err(Error::Host)?;
         let mut inputs = Vec::new();

@@ -153,6 +153,18 @@ impl Value {
         }
     }
 
+    /// The same value with its elements one after another, for a part of a weight that is read again and again: kernels would copy it
+    /// each time. Nothing is recorded.
+    pub(crate) fn packed(&self) -> Self {
+        let packed = |computed: &Computed| -> Result<Computed> {
+            Ok(Computed {
+                held: computed.held.contiguous()?,
+                ..computed.clone()
+            })
+        };
+        self.get().and_then(packed).into()
+    }
+
     /// The only element as a number.
     pub fn scalar(&self) -> Result<f64> {
         let tensor = self.get()?.held.peek();

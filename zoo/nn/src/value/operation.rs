@@ -78,15 +78,27 @@ pub(crate) fn op<const I: usize>(
     compute: impl FnOnce([&Computed; I]) -> Outcome,
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
 ) -> Value {
-    op_list(
-        name,
-        &inputs,
-        |all| match <[&Computed; I]>::try_from(all) {
-            Ok(all) => compute(all),
-            Err(_) => Err("inputs were lost".into()), // there are as many as were given
-        },
-        describe,
-    )
+    let location = Location::caller();
+    // On the stack: a drawing runs some hundred small operations for a pixel.
+    let Some(first) = inputs.first() else {
+        return Value::failed(Fault::from("takes no inputs").at(name, location));
+    };
+    let run = || -> Result<Computed> {
+        let mut all = [first.get()?; I];
+        for (computed, input) in all.iter_mut().zip(inputs) {
+            *computed = input.get()?;
+        }
+        let mut result = compute(all).map_err(|fault| fault.at(name, location))?;
+        record(
+            name,
+            location,
+            &all,
+            std::slice::from_mut(&mut result),
+            describe,
+        )?;
+        Ok(result)
+    };
+    run().into()
 }
 
 /// [`op`] for a number of inputs that is not known beforehand.
@@ -97,37 +109,58 @@ pub(crate) fn op_list(
     compute: impl FnOnce(&[&Computed]) -> Outcome,
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
 ) -> Value {
-    let results = op_results(name, inputs, |all| Ok(vec![compute(all)?]), describe);
-    match results {
-        Ok(mut results) => results.remove(0),
-        Err(error) => Value::failed(error),
-    }
+    let location = Location::caller();
+    let run = || -> Result<Computed> {
+        let all = inputs.iter().map(|v| v.get()).collect::<Result<Vec<_>>>()?;
+        let mut result = compute(&all).map_err(|fault| fault.at(name, location))?;
+        record(
+            name,
+            location,
+            &all,
+            std::slice::from_mut(&mut result),
+            describe,
+        )?;
+        Ok(result)
+    };
+    run().into()
 }
 
-/// [`op`] with several results.
-#[track_caller]
+/// [`op`] with several results, called by the author at `location`.
 pub(crate) fn op_results(
     name: &'static str,
+    location: &'static Location<'static>,
     inputs: &[&Value],
     compute: impl FnOnce(&[&Computed]) -> Outcome<Vec<Computed>>,
     describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
 ) -> Result<Vec<Value>> {
-    let location = Location::caller();
     let all = inputs.iter().map(|v| v.get()).collect::<Result<Vec<_>>>()?;
     let mut results = compute(&all).map_err(|fault| fault.at(name, location))?;
-    if recorder::is_on() {
-        let tensors: Vec<&Tensor> = results.iter().map(|v| v.held.peek()).collect();
-        let origins = recorder::record(name, location, &tensors, |node| {
-            for input in &all {
-                node.input(&input.origin, input.held.peek())?;
-            }
-            describe(node)
-        })?;
-        for (result, origin) in results.iter_mut().zip(origins) {
-            result.origin = origin;
-        }
-    }
+    record(name, location, &all, &mut results, describe)?;
     Ok(results.into_iter().map(Value::from).collect())
+}
+
+/// In a trace, gives the results their places in the graph.
+fn record(
+    name: &'static str,
+    location: &Location<'_>,
+    inputs: &[&Computed],
+    results: &mut [Computed],
+    describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
+) -> Result<()> {
+    if !recorder::is_on() {
+        return Ok(());
+    }
+    let tensors: Vec<&Tensor> = results.iter().map(|v| v.held.peek()).collect();
+    let origins = recorder::record(name, location, &tensors, |node| {
+        for input in inputs {
+            node.input(&input.origin, input.held.peek())?;
+        }
+        describe(node)
+    })?;
+    for (result, origin) in results.iter_mut().zip(origins) {
+        result.origin = origin;
+    }
+    Ok(())
 }
 
 impl Value {
