@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_hangs_is_given_up() {
-        let mut loaded = load_within("tract", SHORT, || Ok(Box::new(Stuck))).unwrap();
+        let mut loaded = load_within(&RuntimeId::Tract, SHORT, || Ok(Box::new(Stuck))).unwrap();
         loaded.run(&Tensors::new()).unwrap();
         assert_eq!(
             loaded.run(&input("x")).unwrap_err().to_string(),
@@ -277,14 +277,16 @@ mod tests {
         let endless = || loop {
             std::thread::park();
         };
-        let error = load_within("tract", SHORT, endless).err().unwrap();
+        let error = load_within(&RuntimeId::Tract, SHORT, endless)
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("load the file within 50ms"));
     }
 
     #[test]
     fn a_panic_is_no_timeout() {
         let long = Duration::from_secs(60);
-        let mut loaded = load_within("tract", long, || Ok(Box::new(Stuck))).unwrap();
+        let mut loaded = load_within(&RuntimeId::Tract, long, || Ok(Box::new(Stuck))).unwrap();
         let error = loaded.run(&input("panic")).unwrap_err().to_string();
         assert!(error.contains("it panicked"), "{error}");
     }

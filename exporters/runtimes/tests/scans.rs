@@ -14,7 +14,7 @@ use std::{
 use available::runtimes;
 use zoo_graph::{Array, Attribute, DType, Dim, Graph, Initializer, Node, Port, ValueType};
 use zoo_onnx::{Options, Variant, export};
-use zoo_runtimes::{LoadOptions, Loaded, Runtime, load, load_within};
+use zoo_runtimes::{LoadOptions, Loaded, Runtime, RuntimeId, load, load_within};
 use zoo_sdk::Tensors;
 
 /// Preparing and running one file takes no longer, with much to spare.
@@ -362,7 +362,7 @@ fn load_form(
 ) -> Result<Box<dyn Loaded>, String> {
     let (own, content) = (runtime.clone(), form.content.clone());
     let load = move || load(own.as_ref(), &content, &LoadOptions::default());
-    load_within(runtime.name(), limit, load).map_err(|e| e.to_string())
+    load_within(&runtime.id(), limit, load).map_err(|e| e.to_string())
 }
 
 /// Runs a form at batch 1 and 3, against what was computed by hand.
@@ -567,8 +567,8 @@ fn what_a_told_number_of_turns_gives_is_collected() {
     let error = export(&path.0, &Options::default()).unwrap_err();
     let refused = "in value \"path\": the first dimension of a port must be the batch N";
     assert!(error.to_string().starts_with(refused), "{error}");
-    let to = |target: &str| {
-        let targets = vec![target.to_owned()];
+    let to = |target: RuntimeId| {
+        let targets = vec![target];
         export(
             &graph,
             &Options {
@@ -577,20 +577,20 @@ fn what_a_told_number_of_turns_gives_is_collected() {
             },
         )
     };
-    let error = to("tract").unwrap_err().to_string();
+    let error = to(RuntimeId::Tract).unwrap_err().to_string();
     let refused =
         "a host passes on values whose first dimension is the batch, \"path\" is f32[T,N,8]";
     assert!(error.ends_with(refused), "{error}");
-    let forms = to("ort").unwrap();
+    let forms = to(RuntimeId::Ort).unwrap();
     for runtime in shared() {
-        let serves = |form: &&Variant| form.runtimes.iter().any(|r| r == runtime.name());
+        let serves = |form: &&Variant| form.serves(&runtime.id());
         for form in forms.iter().filter(serves) {
             let mut loaded = load_form(&runtime, form, DEADLINE).unwrap();
             for (steps, n) in [(1, 2), (5, 1), (12, 3)] {
                 let x = weight("x", &[n, WIDTH]);
                 let count = Array::i64([], [steps as i64]).unwrap();
                 let inputs = Tensors::from([("x".into(), x.clone()), ("steps".into(), count)]);
-                let what = format!("{:?} on {}, {steps} steps", form.suffix, runtime.name());
+                let what = format!("{:?} on {}, {steps} steps", form.suffix, runtime.id());
                 let outputs = loaded
                     .run(&inputs)
                     .unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -612,9 +612,9 @@ fn a_loop_without_end_is_given_up() {
     let graph = repeated(None);
     let forms = export(&graph, &Options::default()).unwrap();
     for runtime in shared() {
-        let name = runtime.name();
+        let name = runtime.id();
         for form in &forms {
-            if !form.runtimes.iter().any(|r| r == name) {
+            if !form.serves(&name) {
                 continue;
             }
             let mut loaded = load_form(&runtime, form, Duration::from_secs(1)).unwrap();
