@@ -5,7 +5,7 @@ mod common;
 use common::Place;
 
 /// Every command that has a help page, as the help itself lists them.
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["demo"],
     &["models"],
@@ -31,6 +31,7 @@ const COMMANDS: [&[&str]; 27] = [
     &["plugin", "add"],
     &["plugin", "list"],
     &["plugin", "remove"],
+    &["translate"],
     &["runtime", "install"],
     &["completions"],
 ];

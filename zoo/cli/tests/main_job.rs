@@ -348,7 +348,15 @@ fn lists_for_programs() {
     for model in models.as_array().unwrap() {
         assert_eq!(
             keys(model),
-            ["name", "family", "density", "paper", "graphs", "pretrained"]
+            [
+                "name",
+                "family",
+                "density",
+                "task",
+                "paper",
+                "graphs",
+                "pretrained"
+            ]
         );
     }
     let mut models = models.as_array().unwrap().iter();

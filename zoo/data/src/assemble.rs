@@ -37,6 +37,9 @@ pub(crate) struct Raw {
     pub(crate) notes: Vec<String>,
 }
 
+/// Images of several splits, and what they are called.
+type Stacks<'a> = Vec<(String, &'a mut RawSplit)>;
+
 impl Raw {
     fn splits(&self) -> impl Iterator<Item = (&'static str, &RawSplit)> {
         let train = std::iter::once(("train", &self.train));
@@ -46,15 +49,28 @@ impl Raw {
             .chain(self.test.iter().map(|s| ("test", s)))
     }
 
-    fn splits_mut(&mut self) -> impl Iterator<Item = &mut RawSplit> {
-        let train = std::iter::once(&mut self.train);
-        train.chain(&mut self.valid).chain(&mut self.test)
+    fn splits_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut RawSplit)> {
+        let train = std::iter::once(("train", &mut self.train));
+        let valid = self.valid.iter_mut().map(|s| ("valid", s));
+        train
+            .chain(valid)
+            .chain(self.test.iter_mut().map(|s| ("test", s)))
     }
 
-    fn targets_mut(&mut self) -> Vec<&mut RawSplit> {
-        let targets = self
-            .splits_mut()
-            .filter_map(|split| split.targets.as_deref_mut());
+    /// The images of all splits, each with what it is called.
+    fn images_mut(&mut self) -> Stacks<'_> {
+        let splits = self.splits_mut();
+        splits
+            .map(|(name, split)| (format!("{name} images"), split))
+            .collect()
+    }
+
+    fn targets_mut(&mut self) -> Stacks<'_> {
+        let splits = self.splits_mut();
+        let targets = splits.filter_map(|(name, split)| {
+            let targets = split.targets.as_deref_mut()?;
+            Some((format!("{name} targets"), targets))
+        });
         targets.collect()
     }
 }
@@ -71,7 +87,7 @@ pub(crate) fn assemble(
     let target = check_targets(&raw)?;
     let classes = class_names(&raw)?;
     let mut notes = std::mem::take(&mut raw.notes);
-    scale(raw.splits_mut().collect(), &mut notes)?;
+    scale(raw.images_mut(), &mut notes)?;
     scale(raw.targets_mut(), &mut notes)?;
     let mut image = [c, h, w];
     if let Some(size) = settings.size
@@ -79,7 +95,7 @@ pub(crate) fn assemble(
     {
         let from = [h, w];
         raw.splits_mut()
-            .for_each(|s| s.images = resize_all(&s.images, from, size));
+            .for_each(|(_, s)| s.images = resize_all(&s.images, from, size));
         image = [c, size.height, size.width];
     }
     let pixels = Pixels {
@@ -173,7 +189,7 @@ fn check_degrade(spec: &DataSpec) -> Result<()> {
 }
 
 /// Brings values to bytes or to [0, 1].
-fn scale(mut stacks: Vec<&mut RawSplit>, notes: &mut Vec<String>) -> Result<()> {
+fn scale(mut stacks: Stacks<'_>, notes: &mut Vec<String>) -> Result<()> {
     scale_bytes(&mut stacks, notes);
     scale_floats(&mut stacks, notes)
 }
@@ -250,9 +266,9 @@ fn class_names(raw: &Raw) -> Result<Vec<String>> {
 }
 
 /// Bytes that are all 0 or 1 are truth values, not nearly black.
-fn scale_bytes(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) {
+fn scale_bytes(stacks: &mut Stacks<'_>, notes: &mut Vec<String>) {
     let bytes = || {
-        stacks.iter().filter_map(|stack| match &stack.images {
+        stacks.iter().filter_map(|(_, stack)| match &stack.images {
             Images::U8(v) => Some(v),
             Images::F32(_) => None,
         })
@@ -261,7 +277,7 @@ fn scale_bytes(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) {
     if !ones || bytes().any(|v| v.iter().any(|&b| b > 1)) {
         return;
     }
-    for stack in stacks {
+    for (_, stack) in stacks {
         if let Images::U8(v) = &mut stack.images {
             v.iter_mut().for_each(|b| *b *= 255);
         }
@@ -270,9 +286,9 @@ fn scale_bytes(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) {
 }
 
 /// Brings floats to [0, 1], from there or from 0..255.
-fn scale_floats(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) -> Result<()> {
+fn scale_floats(stacks: &mut Stacks<'_>, notes: &mut Vec<String>) -> Result<()> {
     let mut largest = 0.0f32;
-    for stack in stacks.iter() {
+    for (name, stack) in stacks.iter() {
         let Images::F32(values) = &stack.images else {
             continue;
         };
@@ -280,7 +296,7 @@ fn scale_floats(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) -> Result
             let pixels: usize = stack.shape[1..].iter().product();
             return Err(content(
                 &stack.origin,
-                "images",
+                name,
                 format!("image {} holds the value {}", i / pixels, values[i]),
                 "values must be in [0, 1] or in 0..255; bring values of [-1, 1] there with (x + 1) / 2",
             ));
@@ -290,14 +306,14 @@ fn scale_floats(stacks: &mut [&mut RawSplit], notes: &mut Vec<String>) -> Result
     // Resampling leaves a little more than 1; no picture of 0..255 is as dark as 2.
     if largest > 1.0001 && largest < 2.0 {
         return Err(content(
-            &stacks[0].origin,
+            &stacks[0].1.origin,
             "images",
             format!("the largest value is {largest}, so the range is neither [0, 1] nor 0..255"),
             "clip the values to [0, 1]",
         ));
     }
     let divisor = if largest < 2.0 { 1.0 } else { 255.0 };
-    for stack in stacks {
+    for (_, stack) in stacks {
         if let Images::F32(v) = &mut stack.images {
             v.iter_mut().for_each(|x| *x = (*x / divisor).min(1.0));
         }

@@ -90,10 +90,14 @@ pub(crate) fn parse<R: Read + Seek>(reader: R, file: &str, budget: &mut Budget) 
                 Some(archive.split(images, labels, targets, budget)?)
             }
             (None, Some((name, _)), _) | (None, _, Some((name, _))) => {
+                let what = match LABELS[i].contains(&name.as_str()) {
+                    true => "labels",
+                    false => "targets",
+                };
                 return Err(content(
                     file,
                     name,
-                    "there are no images to go with these",
+                    format!("there are no images to go with these {what}"),
                     format!("add them as {}", IMAGES[i][0]),
                 ));
             }

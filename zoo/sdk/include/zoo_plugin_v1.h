@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 #define ZOO_ABI_MAJOR 1
-#define ZOO_ABI_MINOR 0
+#define ZOO_ABI_MINOR 1
 
 /* Host to plugin. */
 enum {

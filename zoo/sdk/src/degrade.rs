@@ -19,7 +19,7 @@ pub enum Degradation {
     Noise(f32),
 }
 
-/// Steps from a target to its input, in order. Written with commas: `crop 48x48, shrink 2, noise 0.05`.
+/// Steps from a target to its input, in order. Written with commas: `crop 48x48, shrink 2, noise 0.05`; `none` is none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Degradations(Vec<Degradation>);
@@ -275,6 +275,9 @@ impl FromStr for Degradations {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "none" {
+            return Ok(Self::default());
+        }
         let steps = text
             .split(',')
             .map(str::trim)
@@ -361,6 +364,7 @@ mod tests {
             assert_eq!(steps(text).to_string(), text);
         }
         assert_eq!(steps("crop 8").to_string(), "crop 8x8");
+        assert!(steps("none").is_empty());
         for bad in [
             "shrink",
             "shrink 1",

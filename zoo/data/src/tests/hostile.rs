@@ -260,7 +260,7 @@ fn archives() {
     DIR/a.npz: images: images have the shape [0, 4611686018427387904, 4611686018427387904], which holds none; give one image at least
     DIR/a.npz: images: takes 60000 MB in memory, but data.max_mb allows 4096; if the file is sound, use --set data.max_mb=60000
     DIR/a.npz: images: its header promises 47113 bytes in all, the archive 73; write the array again with numpy.savez
-    DIR/a.npz: x_train: there are no training images; the arrays are [pictures]; name them x_train, train or images (labels y_train or labels; test images x_test or test)
+    DIR/a.npz: x_train: there are no training images; the arrays are [pictures]; name them x_train, train or images (labels y_train or labels; targets target_train; test images x_test or test)
     DIR/a.npz: y_test: there are no images to go with these labels; add them as x_test
     DIR/a.npz: images: rows of 5 values are no square images; reshape them to [N, C, H, W]
     DIR/a.npz: images: images have the shape [2, 2, 2, 4]; it must be [N, H, W], [N, C, H, W], [N, H, W, C] or [N, side * side], with 1 or 3 channels

@@ -28,7 +28,7 @@ compile_error!("tensors cross the plugin boundary as little-endian bytes");
 /// Changes when old libraries can no longer be loaded.
 pub const MAJOR: u32 = 1;
 /// Grows with each addition; a library built against a smaller one keeps working.
-pub const MINOR: u32 = 0;
+pub const MINOR: u32 = 1;
 
 /// Name of the exported [`Meta`].
 pub const META_SYMBOL: &str = "ZOO_PLUGIN_META";
