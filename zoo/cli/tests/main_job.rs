@@ -250,6 +250,8 @@ fn a_map_between_images_from_training_to_proof() {
         "x.png",
     ]);
     assert!(error.contains("does not map images to images"), "{error}");
+    let error = refused(&["sample", "bundle", "--out", "x.png"]);
+    assert!(error.contains("zoo translate"), "{error}");
     assert!(!place.path("none").exists() && !place.path("vae").exists());
 }
 

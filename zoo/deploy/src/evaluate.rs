@@ -4,8 +4,8 @@ use zoo_onnx::Content;
 use zoo_runs::{EvaluateOptions, Evaluation, Registry, Trained, evaluate_by};
 use zoo_runtimes::{LoadOptions, Search};
 use zoo_sdk::{
-    Array, Context, Control, Distribution, Elements, Event, GraphInfo, GraphKind, Metrics, Port,
-    PortRole, RuntimeId, Split, Stream, Tensors,
+    Array, Context, Control, Distribution, Event, GraphInfo, GraphKind, Metrics, Port, PortRole,
+    RuntimeId, Split, Stream, Tensors,
 };
 
 use crate::engine::{file_for, find, graph, is_bundle, open_bundle};
@@ -162,18 +162,6 @@ fn pixels(
     rows: std::ops::Range<usize>,
     stream: Stream,
 ) -> Vec<f32> {
-    let size = trained.data.pixels();
-    let at = rows.start * size..rows.end * size;
-    let mut x: Vec<f32> = match split.images.elements {
-        Elements::U8(bytes) => bytes[at].iter().map(|&b| f32::from(b) / 255.0).collect(),
-        Elements::F32(values) => values[at].to_vec(),
-    };
-    let stream = stream.named("binarize");
-    for (image, index) in x.chunks_mut(size.max(1)).zip(rows) {
-        trained
-            .data
-            .binarization
-            .apply(image, stream.at(index as u64));
-    }
-    x
+    let example = |index| split.example(&trained.data, index, stream, None);
+    rows.flat_map(|index| example(index).image.values).collect()
 }

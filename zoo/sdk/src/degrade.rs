@@ -246,21 +246,25 @@ impl FromStr for Degradation {
         let mut words = text.split_whitespace();
         let (name, value, rest) = (words.next(), words.next(), words.next());
         let side = |text: &str| text.parse().ok().filter(|side| *side > 0);
-        let step = match (name, value) {
-            (Some("crop"), Some(value)) => {
-                let sides = value.split_once('x').unwrap_or((value, value));
-                side(sides.0)
-                    .zip(side(sides.1))
-                    .map(|(h, w)| Self::Crop([h, w]))
-            }
-            (Some("shrink"), Some(value)) => side(value)
-                .filter(|by| (2..=16).contains(by))
-                .map(Self::Shrink),
-            (Some("grey"), None) => Some(Self::Grey),
-            (Some("noise"), Some(value)) => {
-                let deviation = value.parse().ok().filter(|d| (0.0..=1.0).contains(d));
-                deviation.map(Self::Noise)
-            }
+        let crop = |value: &str| {
+            let sides = value.split_once('x').unwrap_or((value, value));
+            let sides = side(sides.0).zip(side(sides.1));
+            sides.map(|(h, w)| Self::Crop([h, w]))
+        };
+        let shrink = |value| {
+            let by = side(value).filter(|by| (2..=16).contains(by));
+            by.map(Self::Shrink)
+        };
+        let noise = |value: &str| {
+            let deviation = value.parse().ok().filter(|d| (0.0..=1.0).contains(d));
+            deviation.map(Self::Noise)
+        };
+        let called = |known| name == Some(known);
+        let step = match value {
+            Some(value) if called("crop") => crop(value),
+            Some(value) if called("shrink") => shrink(value),
+            Some(value) if called("noise") => noise(value),
+            None if called("grey") => Some(Self::Grey),
             _ => None,
         };
         step.filter(|_| rest.is_none()).ok_or_else(|| {

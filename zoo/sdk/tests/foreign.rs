@@ -70,7 +70,7 @@ fn files_that_are_no_plugins() {
         (copied, "a program"),
         (Hostile::plain("a").define("NO_META").build(&folder), "does not export ZOO_PLUGIN_META"),
         (Hostile::plain("b").define("NO_ENTRY").build(&folder), "does not export zoo_plugin_v1"),
-        (Hostile::plain("c").define("MAJOR=2").build(&folder), "ABI 2.0, this program 1.1; update zoo"),
+        (Hostile::plain("c").define("MAJOR=2").build(&folder), "ABI 2.1, this program 1.1; update zoo"),
         (Hostile::plain("d").define("MAJOR=0").build(&folder), "newer zoo-sdk"),
         (Hostile::plain("e").define("MAGIC=\"zoo plugin mate\\n\"").build(&folder), "does not begin as it should"),
         (Hostile::plain("f").define("META_LEN=993").build(&folder), "993 bytes of JSON"),
@@ -215,7 +215,7 @@ fn first_answers_that_make_no_sense() {
     for (mode, cause) in [
         ("table_null", "gave no table"),
         ("table_short", "a table of 8 bytes"),
-        ("table_major", "a table of ABI 2.0"),
+        ("table_major", "a table of ABI 2.1"),
         ("table_call", "without a function"),
         ("describe_silent", "there is none"),
         ("describe_status", "9 is no status"),

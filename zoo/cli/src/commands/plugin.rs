@@ -246,8 +246,9 @@ fn ask(inspected: &Inspected) -> Result<()> {
     ));
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);
-    match line.trim() {
-        "y" | "Y" | "yes" if read.is_ok() => Ok(()),
+    let agreed = |word: &str| line.trim().eq_ignore_ascii_case(word);
+    match read {
+        Ok(_) if agreed("y") || agreed("yes") => Ok(()),
         _ => Err(Failure::usage("not added")),
     }
 }

@@ -255,6 +255,9 @@ fn sample_graph<'a>(
 }
 
 fn no_sampler(options: &SampleOptions, model: &str, graphs: Vec<String>) -> Error {
+    let translates = graphs
+        .iter()
+        .any(|name| name == GraphKind::Translate.name());
     Error::NoGraph {
         path: options.path.clone(),
         model: model.to_owned(),
@@ -262,6 +265,9 @@ fn no_sampler(options: &SampleOptions, model: &str, graphs: Vec<String>) -> Erro
         graphs,
         hint: match options.known {
             Some(_) => "it cannot complete images; leave out --given and --mask",
+            None if translates => {
+                "it maps images to images: zoo translate gives what it makes of yours"
+            }
             None => "it cannot be sampled",
         },
     }
