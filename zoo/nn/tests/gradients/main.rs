@@ -71,6 +71,9 @@ const TABLE: &[Row] = &[
     ("linear weight", &[5, 4], |w| {
         fixed(&[3, 4], w, "x").linear(w, None)
     }),
+    ("linear by part of a weight", &[5, 4], |w| {
+        fixed(&[3, 2], w, "x").linear(&w.slice(1, 1, 3), None)
+    }),
     ("linear bias", &[5], |b| {
         fixed(&[3, 4], b, "x").linear(&fixed(&[5, 4], b, "w"), Some(b))
     }),
