@@ -443,6 +443,23 @@ fn gradients_reach_parameters_and_values_on_the_way() {
 }
 
 #[test]
+fn both_ways_back_agree_at_corners() {
+    let operations: &[(&str, Function)] = &[
+        ("relu", |x| x.relu()),
+        ("leaky_relu", |x| x.leaky_relu(0.2)),
+        ("elu", |x| x.elu(0.5)),
+        ("abs", |x| x.abs()),
+        ("clip", |x| x.clip(0.0, 1.0)),
+        ("maximum", |x| x.maximum(&(x * 0.5))),
+    ];
+    let x = Tensor::new(&[-1f32, -0.0, 0.0, 1.0], &Device::Cpu).unwrap();
+    for (name, f) in operations {
+        let on_values = gradient(*f, &x, How::OnValues);
+        close(name, &gradient(*f, &x, How::Raw), &on_values, 1e-6);
+    }
+}
+
+#[test]
 fn a_failed_value_says_where_through_all_that_follows() {
     let x = Value::from(input(&[2, 3], DType::F32));
     let wrong = x.linear(&x.slice(1, 0, 2), None);
