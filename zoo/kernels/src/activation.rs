@@ -29,7 +29,7 @@ pub enum Activation {
     Log,
     /// The square root
     Sqrt,
-    /// `|x|`
+    /// `|x|`; no gradient at 0
     Abs,
     /// This factor times `x`, plus this offset
     Affine(f32, f32),
@@ -155,7 +155,7 @@ simd_fn! {
             Activation::Exp => each!(to <- g * y, y, g),
             Activation::Log => each!(to <- g / x, x, g),
             Activation::Sqrt => each!(to <- g * 0.5 / y, y, g),
-            Activation::Abs => each!(to <- select(x < 0.0, -g, g), x, g),
+            Activation::Abs => each!(to <- select(x < 0.0, -g, select(x > 0.0, g, 0.0)), x, g),
             Activation::Affine(a, _) => each!(to <- a * g, g),
             Activation::Clip(low, high) => each!(to <- select(x >= low && x <= high, g, 0.0), x, g),
         }
@@ -186,7 +186,7 @@ simd_fn! {
             Activation::Exp => scale!(g, s, |y| y),
             Activation::Log => scale!(g, s, |x| 1.0 / x),
             Activation::Sqrt => scale!(g, s, |y| 0.5 / y),
-            Activation::Abs => scale!(g, s, |x| select(x < 0.0, -1.0, 1.0)),
+            Activation::Abs => scale!(g, s, |x| select(x < 0.0, -1.0, select(x > 0.0, 1.0, 0.0))),
             Activation::Affine(a, _) => scale!(g, s, |_x| a),
             Activation::Clip(low, high) => scale!(g, s, |x| select(x >= low && x <= high, 1.0, 0.0)),
         }

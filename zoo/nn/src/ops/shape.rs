@@ -179,8 +179,10 @@ impl Value {
 
     /// The value between so many zeros along `axis`: for gradients, which no trace records.
     pub(crate) fn between_zeros(&self, axis: usize, before: usize, after: usize) -> Self {
-        let zeros = |count| self.zeros_beside(axis, count);
-        concat(&[&zeros(before), self, &zeros(after)], axis as i64)
+        let zeros = |count| (count > 0).then(|| self.zeros_beside(axis, count));
+        let parts = [zeros(before), Some(self.clone()), zeros(after)];
+        let parts: Vec<Self> = parts.into_iter().flatten().collect();
+        concat(&parts, axis as i64)
     }
 
     /// Zeros of this value's shape, but with `count` places along `axis`.

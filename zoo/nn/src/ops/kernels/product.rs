@@ -230,7 +230,9 @@ pub fn linear(all: &[&Computed]) -> Outcome {
     };
     if !ours(all) {
         let held = by_candle(all, |t| {
-            plus_bias(t[0].contiguous()?.matmul(&t[1].t()?)?, t.get(2))
+            // candle's products on a GPU take no part of a weight's columns.
+            let w = t[1].contiguous()?.t()?; // (I,O)
+            plus_bias(t[0].contiguous()?.matmul(&w)?, t.get(2))
         })?;
         return Ok(Computed::tracked(held, all, pull));
     }
