@@ -260,11 +260,12 @@ impl FromStr for Degradation {
             deviation.map(Self::Noise)
         };
         let called = |known| name == Some(known);
+        let [crops, shrinks, greys, adds_noise] = ["crop", "shrink", "grey", "noise"].map(called);
         let step = match value {
-            Some(value) if called("crop") => crop(value),
-            Some(value) if called("shrink") => shrink(value),
-            Some(value) if called("noise") => noise(value),
-            None if called("grey") => Some(Self::Grey),
+            Some(value) if crops => crop(value),
+            Some(value) if shrinks => shrink(value),
+            Some(value) if adds_noise => noise(value),
+            None if greys => Some(Self::Grey),
             _ => None,
         };
         step.filter(|_| rest.is_none()).ok_or_else(|| {
