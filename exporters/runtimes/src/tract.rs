@@ -10,7 +10,7 @@ use tract_onnx::{
     },
     tract_core::ops::unimpl::UnimplementedOp,
 };
-use zoo_sdk::{Array, Data, Dim, Port, Sizes, Tensors};
+use zoo_sdk::{Array, Data, Dim, Port, Sizes, Tensors, sizes_of};
 
 use crate::{
     Device, Error, LoadOptions, Loaded, Result, Runtime, RuntimeId,
@@ -112,14 +112,11 @@ impl TractEngine {
     }
 
     fn fixed_plan(&self, arrays: &[&Array]) -> TractResult<Plan> {
-        let mut sizes = Sizes::default();
-        for (port, array) in self.inputs.iter().zip(arrays) {
-            for (dim, &size) in port.shape.iter().zip(array.shape()) {
-                if let Some((symbol, size)) = dim.solved(size) {
-                    sizes = sizes.with(symbol, size);
-                }
-            }
-        }
+        let sizes = sizes_of(&self.inputs, |name| {
+            let mut fed = self.inputs.iter().zip(arrays);
+            let (_, array) = fed.find(|(port, _)| port.name == name)?;
+            Some(array.shape())
+        });
         let mut proto = self.proto.clone();
         if let Some(graph) = &mut proto.graph {
             fix(graph, &sizes);

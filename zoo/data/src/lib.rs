@@ -205,20 +205,25 @@ pub enum Images {
 }
 
 impl Images {
-    fn view(&self, count: usize) -> View<'_> {
-        let elements = match self {
+    fn elements(&self) -> Elements<'_> {
+        match self {
             Self::U8(v) => Elements::U8(v),
             Self::F32(v) => Elements::F32(v),
-        };
-        View { count, elements }
+        }
+    }
+
+    fn view(&self, count: usize) -> View<'_> {
+        View {
+            count,
+            elements: self.elements(),
+        }
     }
 
     /// Values in `range`, scaled to [0, 1].
     fn floats(&self, range: std::ops::Range<usize>) -> Vec<f32> {
-        match self {
-            Self::U8(v) => v[range].iter().map(|&b| f32::from(b) / 255.0).collect(),
-            Self::F32(v) => v[range].to_vec(),
-        }
+        let mut values = vec![0.0; range.len()];
+        self.elements().floats(range.start, &mut values);
+        values
     }
 }
 

@@ -142,23 +142,25 @@ pub struct Dataset<'a> {
     pub valid: Option<Split<'a>>,
 }
 
-impl View<'_> {
+impl Elements<'_> {
     /// Values from `start` on, scaled to [0, 1].
     pub fn floats(&self, start: usize, out: &mut [f32]) {
         let range = start..start + out.len();
-        match self.elements {
-            Elements::U8(bytes) => {
+        match self {
+            Self::U8(bytes) => {
                 let pairs = out.iter_mut().zip(&bytes[range]);
                 pairs.for_each(|(x, &byte)| *x = f32::from(byte) / 255.0);
             }
-            Elements::F32(values) => out.copy_from_slice(&values[range]),
+            Self::F32(values) => out.copy_from_slice(&values[range]),
         }
     }
+}
 
+impl View<'_> {
     /// Image `index` of this shape.
     fn picture(&self, index: usize, shape: [usize; 3]) -> Picture {
         let mut values = vec![0.0; shape.iter().product()];
-        self.floats(index * values.len(), &mut values);
+        self.elements.floats(index * values.len(), &mut values);
         Picture { shape, values }
     }
 }

@@ -72,7 +72,10 @@ fn operand(word: &str, i: usize) -> Operand {
         }
         None => (None, rest),
     };
-    let sizes = dims.iter().flatten().map(|dim| dim.at(1).unwrap_or(0));
+    let sizes = dims
+        .iter()
+        .flatten()
+        .map(|dim| dim.at(&1.into()).unwrap_or(0));
     let sizes = dims.is_some().then(|| sizes.collect::<Vec<_>>());
     let shape = || {
         let batch = std::iter::once(Dim::batch());

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use zoo_deploy::{Given, Known, SampleOptions};
-use zoo_runs::Which;
-use zoo_sdk::RuntimeId;
 
 use super::{Globals, device};
 use crate::failure::{Outcome, Result};
@@ -51,14 +49,8 @@ pub struct Sample {
     /// input's shape as NAME=@FILE.npy; repeat for more [default for a number of steps: the most]
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse::given)]
     input: Vec<(String, Given)>,
-    /// What computes: candle, tract, ort or candle-onnx [default: candle for a run, tract for a bundle]
-    #[arg(long, value_name = "R")]
-    runtime: Option<RuntimeId>,
-    /// Which weights of a run: raw, ema (averaged) or best [default: ema where there are some, else raw]
-    #[arg(long, value_name = "W")]
-    weights: Option<Which>,
     #[command(flatten)]
-    device: device::OnDevice,
+    by: device::Computing,
     /// The picture to write; a .gif shows images that are drawn pixel by pixel as they are drawn
     #[arg(long, value_name = "GRID.png")]
     out: PathBuf,
@@ -76,10 +68,10 @@ pub fn run(args: Sample, globals: &Globals) -> Result {
             .zip(args.mask)
             .map(|(given, mask)| Known { given, mask }),
         inputs: args.input,
-        runtime: args.runtime,
-        weights: args.weights.unwrap_or_default(),
-        threads: args.device.threads(),
-        device: args.device.device,
+        runtime: args.by.runtime,
+        weights: args.by.weights.unwrap_or_default(),
+        threads: args.by.on.threads(),
+        device: args.by.on.device,
         search: globals.search(),
         ..SampleOptions::new(args.path)
     };

@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use clap::Args;
 use zoo_deploy::{TranslateOptions, Translator};
-use zoo_runs::Which;
-use zoo_runtimes::RuntimeId;
 
 use super::{Globals, device};
 use crate::failure::{Failure, Outcome, Result};
@@ -28,14 +26,8 @@ pub struct Translate {
     /// PNG or JPEG pictures, of any size that the model takes
     #[arg(value_name = "PICTURE", required = true)]
     pictures: Vec<PathBuf>,
-    /// What computes: candle, tract, ort or candle-onnx [default: candle for a run, tract for a bundle]
-    #[arg(long, value_name = "R")]
-    runtime: Option<RuntimeId>,
-    /// Which weights of a run: raw, ema (averaged) or best [default: ema where there are some, else raw]
-    #[arg(long, value_name = "W")]
-    weights: Option<Which>,
     #[command(flatten)]
-    device: device::OnDevice,
+    by: device::Computing,
     /// The picture to write; a folder for several, where each keeps its name
     #[arg(long, value_name = "OUT.png|DIR")]
     out: PathBuf,
@@ -69,10 +61,10 @@ pub fn run(args: Translate, globals: &Globals) -> Result {
         &globals.registry()?,
         &TranslateOptions {
             path: args.path,
-            runtime: args.runtime,
-            weights: args.weights.unwrap_or_default(),
-            threads: args.device.threads(),
-            device: args.device.device,
+            runtime: args.by.runtime,
+            weights: args.by.weights.unwrap_or_default(),
+            threads: args.by.on.threads(),
+            device: args.by.on.device,
             search: globals.search(),
         },
     )?;

@@ -35,11 +35,13 @@ pub(super) fn fit(sizes: &[usize], runs: &Runs) -> Option<Fit> {
         let moved = at(i + 1, symbol)? - at(0, symbol)?;
         slopes.push((symbol, sizes[i + 1] - sizes[0], moved));
     }
-    let divisor = slopes.iter().fold(1, |d, (_, by, moved)| {
-        let reduced = moved / gcd(*by, *moved);
-        d / gcd(d, reduced) * reduced
-    });
-    if !(1..=MOST).contains(&divisor) || slopes.iter().any(|(_, by, _)| *by < 0) {
+    // The least that makes whole numbers of them.
+    let whole = |divisor: &i64| {
+        let mut slopes = slopes.iter();
+        slopes.all(|(_, by, moved)| by * divisor % moved == 0)
+    };
+    let divisor = (1..=MOST).find(whole)?;
+    if slopes.iter().any(|(_, by, _)| *by < 0) {
         return None;
     }
     let factors: Vec<(&String, i64)> = slopes
@@ -75,13 +77,6 @@ pub(super) fn fit(sizes: &[usize], runs: &Runs) -> Option<Fit> {
         dim = dim.plus(&Dim::symbol(symbol).times(factor.try_into().ok()?)?)?;
     }
     Some(Fit::Dim(dim.moved(least)?.over(divisor.try_into().ok()?)?))
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    match b {
-        0 => a.abs(),
-        _ => gcd(b, a % b),
-    }
 }
 
 #[cfg(test)]

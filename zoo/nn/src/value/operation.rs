@@ -88,17 +88,23 @@ pub(crate) fn op<const I: usize>(
         for (computed, input) in all.iter_mut().zip(inputs) {
             *computed = input.get()?;
         }
-        let mut result = compute(all).map_err(|fault| fault.at(name, location))?;
-        record(
-            name,
-            location,
-            &all,
-            std::slice::from_mut(&mut result),
-            describe,
-        )?;
-        Ok(result)
+        recorded(name, location, &all, compute(all), describe)
     };
     run().into()
+}
+
+/// What an operation computed, with its node where a trace is on.
+fn recorded(
+    name: &'static str,
+    location: &'static Location<'static>,
+    inputs: &[&Computed],
+    outcome: Outcome,
+    describe: impl FnOnce(&mut NodeBuilder<'_>) -> Result<()>,
+) -> Result<Computed> {
+    let mut result = outcome.map_err(|fault| fault.at(name, location))?;
+    let results = std::slice::from_mut(&mut result);
+    record(name, location, inputs, results, describe)?;
+    Ok(result)
 }
 
 /// [`op`] for a number of inputs that is not known beforehand.
@@ -112,15 +118,7 @@ pub(crate) fn op_list(
     let location = Location::caller();
     let run = || -> Result<Computed> {
         let all = inputs.iter().map(|v| v.get()).collect::<Result<Vec<_>>>()?;
-        let mut result = compute(&all).map_err(|fault| fault.at(name, location))?;
-        record(
-            name,
-            location,
-            &all,
-            std::slice::from_mut(&mut result),
-            describe,
-        )?;
-        Ok(result)
+        recorded(name, location, &all, compute(&all), describe)
     };
     run().into()
 }
